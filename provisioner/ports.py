@@ -1,0 +1,267 @@
+"""Say what the application needs from the outside: one small Protocol a concern.
+
+Every port has a real adapter and an in-memory twin that pass one contract suite. Methods block;
+the worker calls them in threads. They raise the errors of `errors` and nothing else: temporary
+ones where waiting may help, permanent ones where a person must act. Absence is a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from provisioner import model
+
+Clock = Callable[[], datetime]
+"""Return the present as an aware UTC datetime."""
+
+
+class PortalReader(Protocol):
+    """Read the portal's truth."""
+
+    def products(self) -> tuple[model.Product, ...]:
+        """List every data product; raise `PortalUnavailable` unless the list is whole."""
+
+    def view(self, key: model.Key) -> model.PortalView | None:
+        """Read all about one product; None where the portal is sure that it does not exist.
+
+        Only a 404, or portal < 0.7's 500 confirmed by a 404 of its `/output_ports`, is sure.
+        401, 403 and every other failure raise.
+        """
+
+    def consumers(self, producer: model.Key, port_id: str) -> tuple[model.Link, ...]:
+        """List the links of every status on one output port; empty where the port is gone."""
+
+
+class PortalWriter(Protocol):
+    """Write back to the portal; each call is idempotent."""
+
+    def add_finalizer(self, key: model.Key, name: str) -> None:
+        """Ask the portal to wait for us before it deletes the product."""
+
+    def remove_finalizer(self, key: model.Key, name: str) -> None:
+        """Let the portal go on; a product or finalizer that is gone is success."""
+
+    def set_lifecycle(self, key: model.Key, name: str) -> bool:
+        """Set the lifecycle by name, leaving all else; False where the portal has no such name."""
+
+    def register_asset(self, key: model.Key, location: model.Location) -> str | None:
+        """Return the id of the S3 technical asset for a prefix, made if it is not there.
+
+        None where this portal has no S3 service configured.
+        """
+
+
+class ObjectStore(Protocol):
+    """Keep prefixes in the bucket, with the admin's own access."""
+
+    def ensure_bucket(self) -> None:
+        """Make sure that the bucket is there and ours; `NotOurs` where it is somebody else's."""
+
+    def owner(self, namespace: str) -> str | None:
+        """Return the product id in the ownership mark of a prefix."""
+
+    def is_empty(self, prefix: str) -> bool:
+        """Tell whether nothing lies below a prefix, our `.keep` aside."""
+
+    def claim(self, namespace: str, product_id: str) -> None:
+        """Write the ownership mark, unless one is there: `NotOurs` if it names another id."""
+
+    def keep(self, prefix: str) -> None:
+        """Write `<prefix>.keep`, so that the prefix shows before it holds anything."""
+
+
+class Prober(Protocol):
+    """Prove a key by using it."""
+
+    def prove(self, key: model.AccessKey, prefix: str, *, rounds: int, pause_seconds: float) -> bool:
+        """List, put, get and delete a probe below the prefix, `rounds` times in a row.
+
+        False where the engine refuses the key or a call; raise `StorageUnavailable` where it
+        does not answer.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)
+class IssuedKey:
+    """A key as the engine lists it."""
+
+    id: str
+    created_at: datetime | None
+    active: bool = True
+
+
+class Issuer(Protocol):
+    """Make principals, policies and keys at one kind of engine; every call is idempotent."""
+
+    name: str
+    chooses_key_ids: bool
+    """True where the engine accepts a key pair that we choose."""
+    max_live_keys: int
+    settle_seconds: float
+    """How long a new key may bounce between working and not."""
+
+    def ensure_principal(self, principal: str, product_id: str) -> None:
+        """Make the principal with our mark; `NotOurs` where one without it has the name."""
+
+    def put_policy(self, principal: str, document: Mapping[str, Any]) -> None:
+        """Replace the principal's one policy; `PolicyTooLarge` where it does not fit."""
+
+    def create_key(self, principal: str, wanted: model.AccessKey | None) -> model.AccessKey:
+        """Make a key; `wanted` where `chooses_key_ids`. `Conflict` where the limit is reached."""
+
+    def list_keys(self, principal: str) -> tuple[IssuedKey, ...]:
+        """List the principal's keys; empty where there is no such principal."""
+
+    def delete_key(self, principal: str, key_id: str) -> None:
+        """Deactivate and delete a key; one that is gone is success."""
+
+    def delete_principal(self, principal: str) -> None:
+        """Delete keys, then policies, then the principal; one that is gone is success."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkspaceSpec:
+    """What a workspace is rendered from: names and settings in `context`, hostile text in `text`."""
+
+    product_id: str
+    namespace: str
+    context: Mapping[str, str]
+    """Rendered keys: validated names, ids and settings only."""
+    text: Mapping[str, str] = field(default_factory=dict)
+    """Free text from the portal by bare name; it reaches the template only as `_name`, inert."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnedFiles:
+    """The files that are ours in a workspace, ready to be written."""
+
+    plain: Mapping[str, str]
+    """`ports.json`, `INPUTS.md`: mode 0644."""
+    secret: Mapping[str, str] = field(repr=False)
+    """`.aws/config`, `.aws/credentials`, `.env`, published in this order: mode 0600."""
+
+
+class Workspaces(Protocol):
+    """Keep workspaces in the output folder; the only port that touches user-owned trees."""
+
+    def template_digest(self) -> str:
+        """Digest the template folder as it is now; `TemplateError` where there is none."""
+
+    def owner(self, namespace: str) -> str | None:
+        """Return the product id a folder was rendered for; "" for a foreign, non-empty folder.
+
+        None where there is no folder, or an empty one.
+        """
+
+    def create(self, spec: WorkspaceSpec, files: OwnedFiles) -> None:
+        """Render in staging, add our files, and swap the folder in whole; `NotOurs`, `TemplateError`.
+
+        A folder of the same product that is already there is kept; our files are published.
+        """
+
+    def publish(self, namespace: str, product_id: str, files: OwnedFiles) -> None:
+        """Write our files into an existing workspace, each by rename, secrets last."""
+
+    def published(self, namespace: str, files: OwnedFiles) -> bool:
+        """Tell whether our files lie in the workspace exactly so."""
+
+    def retract(self, namespace: str, product_id: str) -> None:
+        """Remove `.env*` and `.aws/`; a folder that is gone or not this product's is left alone."""
+
+    def archive(self, namespace: str, product_id: str) -> None:
+        """Move the workspace to `.provisioner/archive/<id>/`; gone or not ours is success."""
+
+
+class Inbox(Protocol):
+    """Take in deliveries."""
+
+    def accept(self, deliveries: Sequence[model.Delivery]) -> None:
+        """Store deliveries and queue what they touch in one durable transaction.
+
+        Consumers with a link of any status on a touched port are queued too; a link id that is
+        unknown, like `Touched.resync`, asks for a resync.
+        """
+
+
+class Workqueue(Protocol):
+    """Hand out keys: waiting ones coalesce, running ones exclude."""
+
+    def touch(
+        self, keys: Iterable[model.Key], priority: model.Priority, *, ports: Iterable[str] = ()
+    ) -> None:
+        """Queue keys, or note on a running one that it must run once more."""
+
+    def lease(self, owner: str) -> model.Lease | None:
+        """Take the most urgent ready key, if any."""
+
+    def heartbeat(self, lease: model.Lease) -> model.Lease:
+        """Extend a lease; raise `LeaseLost` where it is no longer ours."""
+
+    def done(self, lease: model.Lease, outcome: model.Outcome) -> None:
+        """Give a key back for good (or once more, if touched meanwhile) and keep the outcome."""
+
+    def retry(self, lease: model.Lease, outcome: model.Outcome, delay_seconds: float) -> None:
+        """Give a key back to be tried again after a delay; a later touch does not wait for it."""
+
+    def reap(self, *, all_owners: bool = False) -> int:
+        """Free leases that have run out; at the start of a single-process store, all of them."""
+
+    def depth(self) -> tuple[int, int]:
+        """Count (waiting, running) keys."""
+
+
+class Records(Protocol):
+    """Keep what we know of each product, secrets sealed; every write is fenced by a lease."""
+
+    def load(self, key: model.Key) -> model.Record | None:
+        """Return the record of a key."""
+
+    def save(self, record: model.Record, lease: model.Lease) -> None:
+        """Write a record; raise `LeaseLost` where the lease is no longer ours."""
+
+    def forget(self, key: model.Key, lease: model.Lease) -> None:
+        """Drop a record; its history stays."""
+
+    def known(self) -> tuple[model.Record, ...]:
+        """Return every record, by namespace."""
+
+    def due(self, now: datetime) -> tuple[model.Key, ...]:
+        """Return the keys whose `next_at` has come."""
+
+
+class Links(Protocol):
+    """Remember who has a link of any status on which port."""
+
+    def replace(
+        self, consumer: model.Key, links: Iterable[model.Link], lease: model.Lease
+    ) -> None:
+        """Store all links of a consumer; fenced; writes nothing where nothing changed."""
+
+    def consumers(self, port_id: str) -> frozenset[model.Key]:
+        """Return everyone with a link on the port."""
+
+
+class Flags(Protocol):
+    """Keep the few facts that belong to no product (`resync_wanted`, `mass_deletion`, …)."""
+
+    def get(self, name: str) -> str | None:
+        """Return a flag's text."""
+
+    def put(self, name: str, value: str | None) -> None:
+        """Set a flag, or clear it with None."""
+
+
+class History(Protocol):
+    """Show what arrived and what came of it."""
+
+    def deliveries(self, *, limit: int, before: int | None = None) -> Sequence[Mapping[str, Any]]:
+        """Return the newest deliveries first, ids and enums only; page by row id."""
+
+    def outcomes(self, key: model.Key, *, limit: int) -> Sequence[Mapping[str, Any]]:
+        """Return a key's newest outcomes first."""
+
+    def prune(self, before: datetime) -> int:
+        """Drop what is older; return how many rows went."""
