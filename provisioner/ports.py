@@ -76,7 +76,9 @@ class ObjectStore(Protocol):
 class Prober(Protocol):
     """Prove a key by using it."""
 
-    def prove(self, key: model.AccessKey, prefix: str, *, rounds: int, pause_seconds: float) -> bool:
+    def prove(
+        self, key: model.AccessKey, prefix: str, *, rounds: int, pause_seconds: float
+    ) -> bool:
         """List, put, get and delete a probe below the prefix, `rounds` times in a row.
 
         False where the engine refuses the key or a call; raise `StorageUnavailable` where it
@@ -235,9 +237,7 @@ class Records(Protocol):
 class Links(Protocol):
     """Remember who has a link of any status on which port."""
 
-    def replace(
-        self, consumer: model.Key, links: Iterable[model.Link], lease: model.Lease
-    ) -> None:
+    def replace(self, consumer: model.Key, links: Iterable[model.Link], lease: model.Lease) -> None:
         """Store all links of a consumer; fenced; writes nothing where nothing changed."""
 
     def consumers(self, port_id: str) -> frozenset[model.Key]:

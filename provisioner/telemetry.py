@@ -1,0 +1,160 @@
+"""Log constant events with keys, and count: one place for both.
+
+An event is a constant sentence, what varies rides beside it as keys; `bound` adds keys to
+everything logged within it, across `await` and threads started by `asyncio.to_thread`.
+Metrics have few labels and never an id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import json
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Any, TextIO
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_context: contextvars.ContextVar[Mapping[str, object]] = contextvars.ContextVar(
+    "telemetry", default={}
+)
+_ROOT = "provisioner"
+
+
+class Log:
+    """Log constant events with keys under a module's name."""
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def debug(self, event: str, **keys: object) -> None:
+        """Say what only a developer wants to know."""
+        self._emit(logging.DEBUG, event, keys)
+
+    def info(self, event: str, **keys: object) -> None:
+        """Say what happened."""
+        self._emit(logging.INFO, event, keys)
+
+    def warning(self, event: str, **keys: object) -> None:
+        """Say what a person may have to look at."""
+        self._emit(logging.WARNING, event, keys)
+
+    def error(self, event: str, **keys: object) -> None:
+        """Say what a person must look at."""
+        self._emit(logging.ERROR, event, keys)
+
+    def exception(self, event: str, **keys: object) -> None:
+        """Say that something we did not foresee was raised, with its traceback."""
+        self._emit(logging.ERROR, event, keys, exc_info=True)
+
+    def _emit(
+        self, level: int, event: str, keys: Mapping[str, object], *, exc_info: bool = False
+    ) -> None:
+        if self._logger.isEnabledFor(level):
+            merged = {**_context.get(), **keys}
+            self._logger.log(level, event, extra={"keys": merged}, exc_info=exc_info)
+
+
+@contextlib.contextmanager
+def bound(**keys: object) -> Iterator[None]:
+    """Add keys to everything logged within."""
+    token = _context.set({**_context.get(), **keys})
+    try:
+        yield
+    finally:
+        _context.reset(token)
+
+
+class _JsonFormatter(logging.Formatter):
+    """Write one JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, Any] = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "logger": record.name,
+        }
+        line.update({k: str(v) for k, v in getattr(record, "keys", {}).items()})
+        if record.exc_info:
+            line["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=True)
+
+
+class _TextFormatter(logging.Formatter):
+    """Write a line for a person at a terminal; control characters are escaped."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        clock = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
+        keys = " ".join(f"{k}={str(v)!a}" for k, v in getattr(record, "keys", {}).items())
+        line = f"{clock} {record.levelname.lower():7} {record.getMessage()}"
+        line = f"{line}  {keys}" if keys else line
+        if record.exc_info:
+            line = f"{line}\n{self.formatException(record.exc_info)}"
+        return line
+
+
+def configure(level: str, style: str, stream: TextIO = sys.stderr) -> None:
+    """Send our log to a stream: `style` is `text`, `json`, or `auto` (text on a terminal)."""
+    as_text = style == "text" or (style == "auto" and stream.isatty())
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(_TextFormatter() if as_text else _JsonFormatter())
+    for name in (_ROOT, "uvicorn", "alembic"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.propagate = False
+        logger.setLevel(level.upper() if name == _ROOT else logging.WARNING)
+
+
+class Metrics:
+    """Count what operators alert on; one instance a process, passed by argument."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.deliveries = Counter(
+            "provisioner_deliveries_total",
+            "Deliveries by wire and the answer they got.",
+            ["wire", "status"],
+            registry=self.registry,
+        )
+        self.acknowledge_seconds = Histogram(
+            "provisioner_acknowledge_seconds",
+            "Time from a delivery's first byte to its durable acknowledgement.",
+            registry=self.registry,
+            buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5),
+        )
+        self.reconciles = Counter(
+            "provisioner_reconciles_total",
+            "Reconciles by how they ended.",
+            ["status"],
+            registry=self.registry,
+        )
+        self.reconcile_seconds = Histogram(
+            "provisioner_reconcile_seconds", "Time of one reconcile.", registry=self.registry
+        )
+        self.step_seconds = Histogram(
+            "provisioner_step_seconds", "Time of one step.", ["step"], registry=self.registry
+        )
+        self.actions = Counter(
+            "provisioner_actions_total",
+            "Actions applied, by step and verb.",
+            ["step", "verb"],
+            registry=self.registry,
+        )
+        self.bugs = Counter(
+            "provisioner_unexpected_errors_total",
+            "Errors that no code foresaw; each has a traceback in the log.",
+            registry=self.registry,
+        )
+        self.queue = Gauge(
+            "provisioner_queue_keys", "Keys in the queue.", ["state"], registry=self.registry
+        )
+        self.resyncs = Counter(
+            "provisioner_resyncs_total",
+            "Resyncs by how they ended.",
+            ["status"],
+            registry=self.registry,
+        )
