@@ -126,7 +126,7 @@ class Issuer(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkspaceSpec:
-    """What a workspace is rendered from: names and settings in `context`, hostile text in `text`."""
+    """What a workspace is rendered from: safe names in `context`, hostile text in `text`."""
 
     product_id: str
     namespace: str
@@ -159,7 +159,7 @@ class Workspaces(Protocol):
         """
 
     def create(self, spec: WorkspaceSpec, files: OwnedFiles) -> None:
-        """Render in staging, add our files, and swap the folder in whole; `NotOurs`, `TemplateError`.
+        """Render in staging, add our files, swap the folder in whole; `NotOurs`, `TemplateError`.
 
         A folder of the same product that is already there is kept; our files are published.
         """

@@ -14,12 +14,13 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any, TextIO
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 _context: contextvars.ContextVar[Mapping[str, object]] = contextvars.ContextVar(
-    "telemetry", default={}
+    "telemetry", default=MappingProxyType({})
 )
 _ROOT = "provisioner"
 
