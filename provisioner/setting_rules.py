@@ -1,0 +1,179 @@
+"""Complete and check settings against each other and against the machine.
+
+Runs once every setting has been read by itself. What depends on another setting is filled in
+here; what only makes sense together is refused here, one line for each setting.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from provisioner import setting_types
+from provisioner.setting_source import Findings, absolute
+
+_SHARED_EXTENSIONS = Path("/opt/duckdb/extensions")
+_OAUTH = ("PROV_DPP_CLIENT_ID", "PROV_DPP_CLIENT_SECRET", "PROV_DPP_TOKEN_URL")
+_CAP_CHOWN = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What the rules need to know of the process and the machine."""
+
+    uid: int
+    groups: frozenset[int]
+    gives_files_away: bool
+    """Whether the process may change a file's owner to anybody (CAP_CHOWN)."""
+    shared_extensions: Path = _SHARED_EXTENSIONS
+    """Where an image keeps DuckDB's extensions for everybody."""
+
+
+def this_machine() -> Machine:
+    """Describe the running process."""
+    return Machine(
+        uid=os.geteuid(),
+        groups=frozenset({os.getegid(), *os.getgroups()}),
+        gives_files_away=_has_cap_chown(Path("/proc/self/status")),
+    )
+
+
+def _has_cap_chown(status: Path) -> bool:
+    """Read the effective capabilities; without such a file root alone has them."""
+    try:
+        lines = status.read_text(encoding="ascii", errors="replace").splitlines()
+    except OSError:
+        return os.geteuid() == 0
+    held = next((line.split()[1] for line in lines if line.startswith("CapEff:")), "0")
+    return bool(int(held, 16) & _CAP_CHOWN)
+
+
+def complete(findings: Findings, *, cwd: Path, machine: Machine, serving: bool) -> None:
+    """Fill in what depends on other settings and note what does not fit together."""
+    _portal_access(findings)
+    if serving:
+        _proof(findings)
+    _template(findings)
+    _folders(findings, machine)
+    _owner(findings, machine)
+    _engine(findings)
+    _store(findings, cwd)
+
+
+def _portal_access(findings: Findings) -> None:
+    """Take an API key or a whole OAuth client, never both or half of one."""
+    started = {*_OAUTH, "PROV_DPP_SCOPE"} & findings.given
+    if started and "PROV_DPP_API_KEY" in findings.given:
+        findings.refuse("PROV_DPP_API_KEY", f"to be set alone, without {sorted(started)[0]}")
+    for name in _OAUTH:
+        if started and name not in findings.given:
+            findings.refuse(name, f"to be set, as {sorted(started)[0]} is")
+
+
+def _proof(findings: Findings) -> None:
+    """Refuse to start where nothing could prove a delivery, unless that is asked for."""
+    proofs = {"PROV_WEBHOOK_SECRET", "PROV_WEBHOOK_BASIC_AUTH"}
+    if proofs & findings.given or "PROV_ALLOW_UNSIGNED" in findings.problems:
+        return
+    if not findings.values["allow_unsigned"]:
+        findings.refuse(
+            "PROV_WEBHOOK_SECRET",
+            "a secret, unless PROV_WEBHOOK_BASIC_AUTH is set or PROV_ALLOW_UNSIGNED is true",
+        )
+
+
+def _template(findings: Findings) -> None:
+    """Take the shipped template where none is named, and see that it is one."""
+    values = findings.values
+    values["template_path"] = template = values["template_path"] or shipped_template()
+    if not _is_file(template / "cookiecutter.json"):
+        findings.refuse("PROV_TEMPLATE_PATH", "a folder that holds cookiecutter.json")
+
+
+def shipped_template() -> Path:
+    """Return the template inside an installed package, or beside the package in a checkout."""
+    package = Path(__file__).resolve().parent
+    installed = package / "templates" / "sqlmesh"
+    return installed if installed.is_dir() else package.parent / "templates" / "sqlmesh"
+
+
+def _folders(findings: Findings, machine: Machine) -> None:
+    """Derive the folders that workspaces see from the one that we write."""
+    values = findings.values
+    output: Path = values["template_output_path"]
+    if _exists(output) and not _is_dir(output):
+        findings.refuse("PROV_TEMPLATE_OUTPUT_PATH", "a folder, or a path at which to make one")
+    values["workspace_root"] = values["workspace_root"] or output
+    if values["duckdb_extension_directory"] is None:
+        shared = machine.shared_extensions
+        own = output / ".provisioner" / "duckdb"
+        values["duckdb_extension_directory"] = shared if _is_dir(shared) else own
+    plain = {
+        "PROV_WORKSPACE_ROOT": values["workspace_root"],
+        "PROV_LOCAL_ROOT": values["local_root"],
+        "PROV_DUCKDB_EXTENSION_DIRECTORY": values["duckdb_extension_directory"],
+    }
+    for name, path in plain.items():
+        # A default, and the folder in front of a relative path, have met no parser yet.
+        try:
+            setting_types.plain_path(str(path or "/"))
+        except setting_types.Unfit as exc:
+            findings.refuse(name, str(exc))
+
+
+def _owner(findings: Findings, machine: Machine) -> None:
+    """Refuse an owner to whom this process cannot give files."""
+    uid, gid = findings.values["workspace_uid"], findings.values["workspace_gid"]
+    if machine.gives_files_away:
+        return
+    if uid not in {None, machine.uid}:
+        findings.refuse("PROV_WORKSPACE_UID", "the uid of this process, which lacks CAP_CHOWN")
+    if gid is not None and gid not in machine.groups:
+        findings.refuse("PROV_WORKSPACE_GID", "a group of this process, which lacks CAP_CHOWN")
+
+
+def _engine(findings: Findings) -> None:
+    """Derive endpoints, and take both halves of the admin key or none."""
+    values = findings.values
+    for name, other in (("S3_ACCESS_KEY", "S3_SECRET_KEY"), ("S3_SECRET_KEY", "S3_ACCESS_KEY")):
+        if name not in findings.given and other in findings.given:
+            findings.refuse(name, f"to be set, as {other} is")
+    endpoint = values["s3_endpoint"]
+    if values["s3_public_endpoint"] is None:
+        values["s3_public_endpoint"] = endpoint or f"https://s3.{values['s3_region']}.amazonaws.com"
+    values["iam_endpoint"] = values["iam_endpoint"] or endpoint
+
+
+def _store(findings: Findings, cwd: Path) -> None:
+    """Make the file of a SQLite store absolute; name the file of the sealing key."""
+    values = findings.values
+    url: str = values["database_url"] or ""
+    if url.startswith("sqlite:///"):
+        file = absolute(Path(url.removeprefix("sqlite:///")), cwd)
+        values["database_url"] = f"sqlite:///{file}"
+    values["sealing_key_file"] = absolute(Path("secrets/sealing.key"), cwd)
+
+
+def _is_file(path: Path) -> bool:
+    """Tell whether a file can be seen; what we may not look at, we cannot use."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
+
+
+def _is_dir(path: Path) -> bool:
+    """Tell whether a folder can be seen."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def _exists(path: Path) -> bool:
+    """Tell whether anything is there; what we may not look at is."""
+    try:
+        return path.exists()
+    except OSError:
+        return True
