@@ -83,6 +83,7 @@ class Product:
     description: str = ""
     domain: str = ""
     lifecycle: str = ""
+    owners: tuple[str, ...] = ()
     finalizers: frozenset[str] | None = None
     """Finalizers on it; None where this portal does not know finalizers."""
 

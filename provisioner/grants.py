@@ -1,0 +1,175 @@
+"""Decide which places an approved link opens, on which day.
+
+Pure: the portal says "approved" long after a grant has ended and knows assets that lie anywhere,
+so both are judged here, by our own clock and our own bucket. In doubt nothing is opened, and a
+condition says why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+from enum import StrEnum
+from fnmatch import fnmatchcase
+
+from provisioner import model, names
+
+S3_ASSET = "S3TechnicalAssetConfiguration"
+
+
+class Scope(StrEnum):
+    """What an approved link opens: the port it names, or all of the producer."""
+
+    OUTPUT_PORT = "output_port"
+    PRODUCT = "product"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """The grants of one consumer and why others are missing."""
+
+    grants: tuple[model.Grant, ...]
+    refused: tuple[tuple[str, str], ...]
+    """(condition type, message) of what opens nothing although the portal approved it."""
+    next_change_at: datetime | None
+    """When the clock alone will change this: the next first or last day of a link."""
+
+
+def judge(
+    view: model.PortalView,
+    *,
+    bucket: str,
+    scope: Scope,
+    allowed_locations: Sequence[str],
+    namespaces: Mapping[str, str],
+    now: datetime,
+) -> Judgement:
+    """Judge every approved link of a consumer.
+
+    `namespaces` maps product ids to the namespaces they are provisioned under, where those differ
+    from the portal's; `allowed_locations` are `bucket/prefix/` patterns for assets elsewhere.
+    """
+    today = now.astimezone(UTC).date()
+    producers = {product.id: product for product in view.producers}
+    ports = {port.id: port for port in view.granted_ports}
+    grants: dict[str, model.Grant] = {}
+    refused: list[tuple[str, str]] = []
+    approved = [link for link in view.links if link.status is model.LinkStatus.APPROVED]
+    for link in sorted(approved, key=lambda each: each.id):
+        producer, port = producers.get(link.producer_id), ports.get(link.port_id)
+        if not _open_on(link, today) or producer is None or port is None:
+            continue
+        if producer.status is model.ProductStatus.DELETING:
+            continue
+        namespace = namespaces.get(producer.id, producer.namespace)
+        if not (names.is_namespace(namespace) and names.is_namespace(port.namespace)):
+            refused.append(("GrantNameRejected", f"port {port.id} has a name that is not safe"))
+            continue
+        locations, outside = _locations(
+            port, namespace, bucket=bucket, scope=scope, allowed=allowed_locations
+        )
+        refused.extend(("AssetOutside", f"asset {asset} opens nothing here") for asset in outside)
+        grant = model.Grant(
+            producer_id=producer.id,
+            producer_namespace=namespace,
+            port_id=port.id,
+            port_namespace=port.namespace,
+            access=model.Access.WRITE if link.mode == "write" else model.Access.READ,
+            locations=locations,
+            valid_until=link.valid_until,
+        )
+        grants[port.id] = _wider(grants.get(port.id), grant)
+    return Judgement(
+        grants=tuple(sorted(grants.values(), key=_order)),
+        refused=tuple(sorted(set(refused))),
+        next_change_at=_next_change(approved, today),
+    )
+
+
+def _open_on(link: model.Link, today: date) -> bool:
+    """Tell whether a day lies within a link's first and last day, both included."""
+    started = link.valid_from is None or link.valid_from <= today
+    return started and (link.valid_until is None or today <= link.valid_until)
+
+
+def _next_change(links: Iterable[model.Link], today: date) -> datetime | None:
+    """Return the next midnight (UTC) at which a link starts or has ended."""
+    days = [link.valid_from for link in links if link.valid_from and link.valid_from > today]
+    days += [
+        link.valid_until + timedelta(days=1)
+        for link in links
+        if link.valid_until and link.valid_until >= today and link.valid_until < date.max
+    ]
+    return datetime.combine(min(days), time.min, UTC) if days else None
+
+
+def _wider(one: model.Grant | None, other: model.Grant) -> model.Grant:
+    """Return what two links on the same port open together: old portals allow several."""
+    if one is None:
+        return other
+    last_days = (one.valid_until, other.valid_until)
+    return model.Grant(
+        producer_id=one.producer_id,
+        producer_namespace=one.producer_namespace,
+        port_id=one.port_id,
+        port_namespace=one.port_namespace,
+        access=model.Access.WRITE
+        if model.Access.WRITE in (one.access, other.access)
+        else one.access,
+        locations=one.locations,
+        valid_until=None if None in last_days else max(day for day in last_days if day),
+    )
+
+
+def _locations(
+    port: model.OutputPort, namespace: str, *, bucket: str, scope: Scope, allowed: Sequence[str]
+) -> tuple[tuple[model.Location, ...], tuple[str, ...]]:
+    """Return the places a port opens, its own first, and the ids of assets that open nothing."""
+    own = names.prefix(namespace)
+    if scope is Scope.PRODUCT:
+        first = model.Location(bucket=bucket, prefix=own)
+    else:
+        first = model.Location(bucket=bucket, prefix=names.port_prefix(namespace, port.namespace))
+    found: set[model.Location] = set()
+    outside: list[str] = []
+    for asset in port.assets:
+        if asset.status != "active" or asset.configuration_type != S3_ASSET:
+            continue
+        location = asset_location(asset)
+        if location is None or not _may_open(location, own, bucket, allowed):
+            whole = location == model.Location(bucket=bucket, prefix=own)
+            outside += [] if whole else [asset.id]
+            continue
+        found.add(location)
+    return (first, *sorted(found - {first})), tuple(sorted(outside))
+
+
+def asset_location(asset: model.Asset) -> model.Location | None:
+    """Return the prefix an S3 asset names, or None where its path is not plain."""
+    parts = [part for part in (asset.suffix, asset.path) if part]
+    path = "/".join(part.removesuffix("/") for part in parts)
+    if not asset.bucket or not names.is_asset_path(path):
+        return None
+    return model.Location(bucket=asset.bucket, prefix=f"{path}/")
+
+
+def _may_open(location: model.Location, own: str, bucket: str, allowed: Sequence[str]) -> bool:
+    """Tell whether an asset lies strictly below its producer's prefix, or where a setting allows.
+
+    The asset that we register for the whole prefix opens nothing.
+    """
+    if location.bucket == bucket and location.prefix.startswith(own):
+        return location.prefix != own
+    full = f"{location.bucket}/{location.prefix}"
+    return any(fnmatchcase(full, pattern) or _below(full, pattern) for pattern in allowed)
+
+
+def _below(full: str, pattern: str) -> bool:
+    """Tell whether a place lies below a pattern that ends in `/` and holds no wildcard."""
+    return pattern.endswith("/") and not set("*?[") & set(pattern) and full.startswith(pattern)
+
+
+def _order(grant: model.Grant) -> tuple[str, str, str]:
+    """Order grants as people read them."""
+    return grant.producer_namespace, grant.port_namespace, grant.port_id

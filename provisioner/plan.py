@@ -1,0 +1,153 @@
+"""Compute what a product should have, and whether that is what it has. Pure.
+
+`desired` turns one reading of the portal into a `model.Desired`; its digest is what resync
+compares with the stored one, so everything that a step acts on must be in it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from provisioner import grants, model, names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """The settings that decide what is desired; part of every digest."""
+
+    bucket: str
+    scope: grants.Scope = grants.Scope.OUTPUT_PORT
+    allowed_locations: tuple[str, ...] = ()
+    finalizer: str = "sqlmesh-provisioner"
+    ready_lifecycle: str = "Ready"
+    fingerprint: str = ""
+    """Digest of every other setting that reaches a workspace (endpoints, paths)."""
+
+
+def desired(
+    key: model.Key,
+    view: model.PortalView | None,
+    *,
+    rules: Rules,
+    namespaces: Mapping[str, str],
+    now: datetime,
+) -> model.Desired:
+    """Turn a reading of the portal into what the product should have.
+
+    `view` is None where the portal is sure that there is no such product. `namespaces` maps
+    product ids to the namespaces they are provisioned under.
+    """
+    if view is None:
+        return _sealed(model.Desired(key=key, phase=model.Phase.GONE, product=None), rules)
+    phase = _phase(view.product.status)
+    if phase is not model.Phase.ACTIVE:
+        return _sealed(model.Desired(key=key, phase=phase, product=view.product), rules)
+    judgement = grants.judge(
+        view,
+        bucket=rules.bucket,
+        scope=rules.scope,
+        allowed_locations=rules.allowed_locations,
+        namespaces=namespaces,
+        now=now,
+    )
+    return _sealed(
+        model.Desired(
+            key=key,
+            phase=phase,
+            product=view.product,
+            ports=tuple(port for port in view.ports if names.is_namespace(port.namespace)),
+            assets=view.assets,
+            grants=judgement.grants,
+            conditions=_conditions(view, judgement, now),
+            next_change_at=judgement.next_change_at,
+        ),
+        rules,
+    )
+
+
+def _phase(status: model.ProductStatus) -> model.Phase:
+    """Read the portal's status: `pending` is like active, `deleting` is as good as gone."""
+    return {
+        model.ProductStatus.ARCHIVED: model.Phase.ARCHIVED,
+        model.ProductStatus.DELETING: model.Phase.GONE,
+    }.get(status, model.Phase.ACTIVE)
+
+
+def _conditions(
+    view: model.PortalView, judgement: grants.Judgement, now: datetime
+) -> tuple[model.Condition, ...]:
+    """Say what the portal describes but we do not open or make."""
+    found: dict[str, list[str]] = {}
+    for kind, message in judgement.refused:
+        found.setdefault(kind, []).append(message)
+    for port in view.ports:
+        if not names.is_namespace(port.namespace):
+            found.setdefault("PortNameRejected", []).append(f"port {port.id} is left out")
+    return tuple(
+        model.Condition(type=kind, message="; ".join(messages), since=now)
+        for kind, messages in sorted(found.items())
+    )
+
+
+def _sealed(wanted: model.Desired, rules: Rules) -> model.Desired:
+    """Add the digest of all that steps act on."""
+    product = wanted.product
+    facts: dict[str, Any] = {
+        "phase": wanted.phase,
+        "rules": dataclasses.asdict(rules),
+        "product": product and [product.namespace, product.name],
+        "finalizer": product and _finalizer(product, rules),
+        "ports": [[port.id, port.namespace] for port in wanted.ports],
+        "assets": [asset.id for asset in wanted.assets],
+        "grants": [dataclasses.asdict(grant) for grant in wanted.grants],
+        "conditions": [[each.type, each.message] for each in wanted.conditions],
+    }
+    return dataclasses.replace(wanted, digest=digest(facts))
+
+
+def _finalizer(product: model.Product, rules: Rules) -> bool | None:
+    """Tell whether our finalizer is on the product; None where the portal knows none."""
+    return None if product.finalizers is None else rules.finalizer in product.finalizers
+
+
+def digest(facts: object) -> str:
+    """Digest anything that JSON can hold, the same in every process."""
+    text = json.dumps(facts, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AccessChange:
+    """One line of who would gain or lose which access."""
+
+    gains: bool
+    location: model.Location
+    access: model.Access
+    grant: model.Grant
+
+
+def access_changes(
+    before: Sequence[model.Grant], after: Sequence[model.Grant]
+) -> tuple[AccessChange, ...]:
+    """Compare two sets of grants, place by place."""
+    old, new = _places(before), _places(after)
+    lost = [place for place in old if place not in new]
+    won = [place for place in new if place not in old]
+    return tuple(
+        AccessChange(gains=gains, location=place[0], access=place[1], grant=source[place])
+        for gains, source, places in ((False, old, lost), (True, new, won))
+        for place in sorted(places)
+    )
+
+
+def _places(
+    held: Sequence[model.Grant],
+) -> dict[tuple[model.Location, model.Access], model.Grant]:
+    """List every place that grants open, with the grant that opens it."""
+    return {(place, grant.access): grant for grant in held for place in grant.locations}

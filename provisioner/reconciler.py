@@ -1,0 +1,277 @@
+"""Reconcile one key: read everything again, plan, apply one idempotent action after another.
+
+Never branches on which event came. What is found out on the way stands in the record, so a run
+that stops anywhere is continued by the next. `preview` is the same without any effect.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from provisioner import errors, model, names, plan, ports, telemetry
+from provisioner.steps import protocol
+
+_log = telemetry.Log(__name__)
+
+
+def no_checkpoint(effect: str) -> None:
+    """Let every effect pass."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What a reconcile would do, and who would gain or lose which access."""
+
+    desired: model.Desired
+    record: model.Record
+    actions: tuple[model.Action, ...]
+    access: tuple[plan.AccessChange, ...]
+    conditions: tuple[model.Condition, ...]
+
+
+class Reconciler:
+    """Make what one product has equal to what the portal says it should have."""
+
+    def __init__(
+        self,
+        *,
+        portal: ports.PortalReader,
+        records: ports.Records,
+        links: ports.Links,
+        steps: Sequence[protocol.Step],
+        rules: plan.Rules,
+        clock: ports.Clock,
+        metrics: telemetry.Metrics,
+        checkpoint: Callable[[str], None] = no_checkpoint,
+    ) -> None:
+        self._portal = portal
+        self._records = records
+        self._links = links
+        self._steps = tuple(steps)
+        self._rules = rules
+        self._clock = clock
+        self._metrics = metrics
+        self._checkpoint = checkpoint
+
+    def desired(self, key: model.Key) -> tuple[model.Desired, model.PortalView | None]:
+        """Read the portal and compute what the product should have."""
+        view = self._portal.view(key)
+        namespaces: dict[str, str] = {}
+        for producer in view.producers if view else ():
+            known = self._records.load(model.Key.product(producer.id))
+            if known is not None:
+                namespaces[producer.id] = known.namespace
+        wanted = plan.desired(
+            key, view, rules=self._rules, namespaces=namespaces, now=self._clock()
+        )
+        return wanted, view
+
+    def preview(self, key: model.Key) -> Preview:
+        """Plan without any effect, by the portal and the store alone."""
+        wanted, _ = self.desired(key)
+        record = _begin(self._records.load(key), wanted)
+        conditions = list(wanted.conditions)
+        actions: list[model.Action] = []
+        if record is None:
+            record = model.Record(key=key, namespace="", phase=model.Phase.GONE)
+        elif not names.is_namespace(record.namespace):
+            message = "the namespace is not safe; nothing is touched"
+            conditions.append(_condition("NameRejected", message, self._clock()))
+        else:
+            for step in self._in_order(wanted):
+                actions.extend(step.plan(wanted, record, self._clock()))
+        return Preview(
+            desired=wanted,
+            record=record,
+            actions=tuple(actions),
+            access=plan.access_changes(record.grants, wanted.grants),
+            conditions=tuple(conditions),
+        )
+
+    def reconcile(
+        self, lease: model.Lease, guard: Callable[[], None] = lambda: None
+    ) -> model.Outcome:
+        """Reconcile the leased key; `guard` raises `LeaseLost` once the lease is no longer ours.
+
+        Permanent errors are returned as conditions, temporary ones raised after they were noted.
+        """
+        started = time.perf_counter()
+
+        def checkpoint(effect: str) -> None:
+            guard()
+            self._checkpoint(effect)
+
+        try:
+            wanted, view = self.desired(lease.key)
+        except errors.PermanentError as error:
+            return model.Outcome(key=lease.key, status="condition", message=str(error))
+        record = _begin(self._records.load(lease.key), wanted)
+        if record is None:
+            return model.Outcome(key=lease.key, status="done", message="unknown to the portal")
+        run = protocol.Run(
+            desired=wanted,
+            record=record,
+            lease=lease,
+            records=self._records,
+            clock=self._clock,
+            checkpoint=checkpoint,
+        )
+        self._links.replace(lease.key, view.links if view else (), lease)
+        outcome = self._run(run, lease)
+        self._metrics.reconcile_seconds.observe(time.perf_counter() - started)
+        return outcome
+
+    def _run(self, run: protocol.Run, lease: model.Lease) -> model.Outcome:
+        """Apply every step; whatever stops it is noted as a condition first."""
+        applied: list[str] = []
+        conditions = list(run.desired.conditions)
+        try:
+            if run.desired.phase is not model.Phase.GONE:
+                names.check_namespace(run.record.namespace)
+            run.record = self._observe(run)
+            # From here on a product that vanishes is found by resync: it is known.
+            self._remember(run, lease)
+            for step in self._in_order(run.desired):
+                self._apply(step, run, applied, conditions)
+        except (errors.TemporaryError, errors.PermanentError) as error:
+            conditions.append(_condition(type(error).__name__, str(error), self._clock()))
+            self._finish(run, conditions, settled=False)
+            if isinstance(error, errors.TemporaryError):
+                raise
+            return self._outcome(run, "condition", applied, str(error))
+        self._finish(run, conditions, settled=True)
+        return self._outcome(run, "done", applied, "")
+
+    def _observe(self, run: protocol.Run) -> model.Record:
+        record = run.record
+        for step in self._in_order(run.desired):
+            record = step.observe(record, run.desired)
+        return record
+
+    def _remember(self, run: protocol.Run, lease: model.Lease) -> None:
+        """Store the first record before the first effect."""
+        if self._records.load(run.record.key) is None:
+            self._records.save(run.record, lease)
+
+    def _in_order(self, wanted: model.Desired) -> tuple[protocol.Step, ...]:
+        """Make forwards, release backwards."""
+        if wanted.phase is model.Phase.ACTIVE:
+            return self._steps
+        return tuple(reversed(self._steps))
+
+    def _apply(
+        self,
+        step: protocol.Step,
+        run: protocol.Run,
+        applied: list[str],
+        conditions: list[model.Condition],
+    ) -> None:
+        """Plan one step and carry its actions out; an optional step's refusal is a condition."""
+        with self._metrics.step_seconds.labels(step.name).time():
+            for action in step.plan(run.desired, run.record, self._clock()):
+                try:
+                    step.apply(action, run)
+                except errors.PermanentError as error:
+                    if not step.optional:
+                        raise
+                    conditions.append(_condition(error.condition, str(error), self._clock()))
+                    _log.warning("optional step refused", step=step.name, reason=str(error))
+                    return
+                applied.append(f"{step.name}:{action.verb}")
+                self._metrics.actions.labels(step.name, action.verb).inc()
+                _log.info("action applied", step=step.name, verb=action.verb)
+
+    def _finish(
+        self, run: protocol.Run, conditions: Sequence[model.Condition], *, settled: bool
+    ) -> None:
+        """Store what the run found out; nothing is written where nothing changed.
+
+        Without settling, the next resync looks again even if the portal says nothing new.
+        """
+        wanted, record = run.desired, run.record
+        product = wanted.product
+        released = settled and wanted.phase is model.Phase.GONE
+        if product and product.namespace != record.namespace and not released:
+            conditions = [*conditions, _renamed(product, record, self._clock())]
+        run.save(
+            name=product.name if product else record.name,
+            phase=wanted.phase,
+            grants=wanted.grants if settled else record.grants,
+            conditions=_since(conditions, record.conditions),
+            settled_digest=wanted.digest if settled else "",
+            next_at=self._next_at(wanted, record) if settled else None,
+            released_at=(record.released_at or self._clock()) if released else None,
+        )
+
+    def _next_at(self, wanted: model.Desired, record: model.Record) -> datetime | None:
+        times = [step.next_at(wanted, record) for step in self._steps]
+        return min((at for at in (*times, wanted.next_change_at) if at), default=None)
+
+    def _outcome(
+        self, run: protocol.Run, status: str, applied: list[str], message: str
+    ) -> model.Outcome:
+        return model.Outcome(
+            key=run.record.key,
+            status=status,
+            actions=tuple(applied),
+            message=message,
+            next_at=run.record.next_at,
+        )
+
+
+def _begin(known: model.Record | None, wanted: model.Desired) -> model.Record | None:
+    """Begin a record for a product seen for the first time, unless it is already going.
+
+    As long as nothing bears its name, the record follows the portal's.
+    """
+    product = wanted.product
+    if known is None:
+        if product is None or wanted.phase is model.Phase.GONE:
+            return None
+        return model.Record(key=wanted.key, namespace=product.namespace, name=product.name)
+    if product is None or known.prefix or known.workspace.rendered or known.credentials.principal:
+        return known
+    return dataclasses.replace(known, namespace=product.namespace)
+
+
+class Observer:
+    """Stand in for the reconciler where `PROV_MODE=observe`: plan, and touch nothing."""
+
+    def __init__(self, reconciler: Reconciler) -> None:
+        self._reconciler = reconciler
+
+    def reconcile(
+        self, lease: model.Lease, guard: Callable[[], None] = lambda: None
+    ) -> model.Outcome:
+        """Return what a reconcile would do."""
+        seen = self._reconciler.preview(lease.key)
+        return model.Outcome(
+            key=lease.key,
+            status="observed",
+            actions=tuple(f"{action.step}:{action.verb}" for action in seen.actions),
+        )
+
+
+def _condition(kind: str, message: str, now: datetime) -> model.Condition:
+    return model.Condition(type=kind, message=message, since=now)
+
+
+def _renamed(product: model.Product, record: model.Record, now: datetime) -> model.Condition:
+    """Say that folder and prefix keep their name: moving them comes in a later release."""
+    message = f"the portal says {product.namespace!a}; provisioned as {record.namespace}"
+    return _condition("RenamePending", message, now)
+
+
+def _since(
+    found: Sequence[model.Condition], before: Sequence[model.Condition]
+) -> tuple[model.Condition, ...]:
+    """Keep the date of what was already so; one condition of each type."""
+    old = {(each.type, each.message): each for each in before}
+    new: dict[str, model.Condition] = {}
+    for each in found:
+        new.setdefault(each.type, old.get((each.type, each.message), each))
+    return tuple(dataclasses.replace(new[kind]) for kind in sorted(new))

@@ -1,0 +1,147 @@
+"""Compare the whole portal with what we know, and queue what differs.
+
+Nothing is retried by the portal, cascades are silent and grants expire without an event: this is
+what makes up for all of it. For what is in order it only reads. A listing that fails or comes
+back empty releases nothing, and neither does one that would release too much at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from provisioner import errors, model, ports, telemetry
+
+WANTED, CONFIRMED, MASS_DELETION = "resync_wanted", "deletions_confirmed", "mass_deletion"
+_ALWAYS_ALLOWED = 5
+_ALLOWED_SHARE = 0.10
+_log = telemetry.Log(__name__)
+
+
+class Desires(Protocol):
+    """Compute what one product should have now."""
+
+    def desired(self, key: model.Key) -> tuple[model.Desired, model.PortalView | None]:
+        """Read the portal and compute what the product should have."""
+
+
+class Digests(Protocol):
+    """Tell cheaply what was settled."""
+
+    def digests(self) -> Mapping[model.Key, tuple[str, datetime | None]]:
+        """Return the settled digest and the next date of every product not yet released."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """How one resync ended."""
+
+    listed: int
+    queued: int
+    vanished: int
+    guarded: bool
+    """The mass deletion guard held releases back."""
+
+
+class Resync:
+    """Find what no event told us."""
+
+    def __init__(
+        self,
+        *,
+        portal: ports.PortalReader,
+        desires: Desires,
+        digests: Digests,
+        queue: ports.Workqueue,
+        flags: ports.Flags,
+        metrics: telemetry.Metrics,
+    ) -> None:
+        self._portal = portal
+        self._desires = desires
+        self._digests = digests
+        self._queue = queue
+        self._flags = flags
+        self._metrics = metrics
+
+    def run(self) -> Report:
+        """Compare once; raise `PortalUnavailable` where the portal cannot be read."""
+        try:
+            report = self._run()
+        except errors.ReconcileError as error:
+            self._metrics.resyncs.labels("failed").inc()
+            _log.warning("resync failed; nothing was released", reason=str(error))
+            raise
+        self._metrics.resyncs.labels("guarded" if report.guarded else "done").inc()
+        _log.info("resync done", listed=report.listed, queued=report.queued)
+        return report
+
+    def _run(self) -> Report:
+        listed = {model.Key.product(product.id): product for product in self._portal.products()}
+        known = self._digests.digests()
+        going = {
+            key
+            for key in known
+            if key.kind is model.Kind.PRODUCT
+            and (key not in listed or listed[key].status is model.ProductStatus.DELETING)
+        }
+        guarded = not self._may_release(len(going), len(known), empty=not listed)
+        keys = [key for key in sorted(listed) if key not in going and self._differs(key, known)]
+        if not guarded:
+            keys += sorted(going)  # each is confirmed by its own GET in its reconcile
+        self._queue.touch(keys, model.Priority.RESYNC)
+        return Report(listed=len(listed), queued=len(keys), vanished=len(going), guarded=guarded)
+
+    def _differs(
+        self, key: model.Key, known: Mapping[model.Key, tuple[str, datetime | None]]
+    ) -> bool:
+        """Tell whether the portal now wants something else than was settled."""
+        settled, _ = known.get(key, ("", None))
+        if not settled:
+            return True
+        try:
+            wanted, _ = self._desires.desired(key)
+        except errors.PermanentError:
+            return True  # its own reconcile will say why
+        return wanted.digest != settled
+
+    def _may_release(self, going: int, known: int, *, empty: bool) -> bool:
+        """Tell whether that many products may go; the guard is lifted once, by a person."""
+        too_many = going > max(_ALWAYS_ALLOWED, known * _ALLOWED_SHARE)
+        if not (going and (too_many or empty)):
+            self._set_flag(MASS_DELETION, None)
+            return True
+        if self._flags.get(CONFIRMED):
+            self._flags.put(CONFIRMED, None)
+            self._set_flag(MASS_DELETION, None)
+            return True
+        message = f"{going} of {known} products would be released"
+        self._set_flag(MASS_DELETION, message)
+        _log.error("mass deletion held back: confirm it with provisioner resync", would=going)
+        return False
+
+    def _set_flag(self, name: str, value: str | None) -> None:
+        if self._flags.get(name) != value:
+            self._flags.put(name, value)
+
+
+def request(flags: ports.Flags, *, confirm_deletions: bool = False) -> None:
+    """Ask whoever serves the store for a resync."""
+    if confirm_deletions:
+        flags.put(CONFIRMED, "yes")
+    flags.put(WANTED, "yes")
+
+
+def expand(portal: ports.PortalReader, lease: model.Lease) -> frozenset[model.Key]:
+    """Return the consumers that the portal lists for the touched ports of a producer.
+
+    The consumer of an approve call is named nowhere else.
+    """
+    wanted = set(lease.ports)
+    if "*" in wanted:
+        view = portal.view(lease.key)
+        wanted = {port.id for port in view.ports} if view else set()
+    return frozenset(
+        link.consumer for port in sorted(wanted) for link in portal.consumers(lease.key, port)
+    )

@@ -1,0 +1,237 @@
+"""Issue a product's key: an intent before the first call, proven before it is committed.
+
+The order is the promise (see `retirement` for its second half): at every instant the key in
+`.env` works, and after a crash anywhere the next run leaves no key that nobody knows.
+
+    record-intent -> ensure-principal -> put-policy -> create-key -> prove-key -> commit-key
+    an intent left by an earlier run: the same, with settle-keys before a key is made
+    grants changed: put-policy at once; and, where asked for, a new key once none is retiring
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from provisioner import errors, model, names, plan, policy, ports
+from provisioner.steps import protocol
+
+INTENT, PRINCIPAL, POLICY = "record-intent", "ensure-principal", "put-policy"
+CREATE, PROVE, COMMIT = "create-key", "prove-key", "commit-key"
+SETTLE, DELETE_PRINCIPAL = "settle-keys", "delete-principal"
+_STRAY_AFTER = timedelta(seconds=60)
+_ROUNDS = 3
+_RETRY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rotation:
+    """When a key is replaced."""
+
+    days: int = 30
+    on_grant: bool = True
+
+
+class CredentialsStep:
+    """Keep one principal, one policy and one proven key for every live product."""
+
+    name = "credentials"
+    optional = False
+
+    def __init__(
+        self,
+        issuer: ports.Issuer,
+        prober: ports.Prober,
+        *,
+        bucket: str,
+        rotation: Rotation,
+        batch_delete: bool = False,
+    ) -> None:
+        self._issuer = issuer
+        self._prober = prober
+        self._bucket = bucket
+        self._rotation = rotation
+        self._batch_delete = batch_delete
+
+    def observe(self, record: model.Record, desired: model.Desired) -> model.Record:
+        """Return the record: the engine is read back where an intent was left, and then only."""
+        return record
+
+    def plan(
+        self, desired: model.Desired, record: model.Record, now: datetime
+    ) -> tuple[model.Action, ...]:
+        """Issue, continue, rewrite the policy or rotate; release once the keys are dead."""
+        held = record.credentials
+        if desired.phase is not model.Phase.ACTIVE:
+            return self._actions(record, DELETE_PRINCIPAL) if held.principal else ()
+        if held.pending is None and held.current is None:
+            return self._actions(record, INTENT, PRINCIPAL, POLICY, CREATE, PROVE, COMMIT)
+        stale = held.policy_digest != policy.digest(self._document(desired, record))
+        rewrite = (POLICY,) if stale else ()
+        if held.pending is not None:
+            # Policy before settling: a revocation does not wait for a stray key to grow old.
+            create = () if held.pending.key else (CREATE,)
+            return self._actions(record, PRINCIPAL, *rewrite, SETTLE, *create, PROVE, COMMIT)
+        rotate = (INTENT, CREATE, PROVE, COMMIT)
+        wanted = self._rotation_wanted(desired, held, now)
+        return self._actions(record, *rewrite, *(rotate if wanted else ()))
+
+    def _actions(self, record: model.Record, *verbs: str) -> tuple[model.Action, ...]:
+        subject = record.credentials.principal or names.principal(record.namespace, record.key.id)
+        return tuple(model.Action(step=self.name, verb=verb, subject=subject) for verb in verbs)
+
+    def _rotation_wanted(
+        self, desired: model.Desired, held: model.Credentials, now: datetime
+    ) -> bool:
+        """Tell whether a new key is due; one that is still retiring is waited for."""
+        if held.retiring:
+            return False
+        due_at = self._rotate_at(held)
+        by_age = due_at is not None and now >= due_at
+        by_grant = self._rotation.on_grant and held.grants_digest != _grants_digest(desired)
+        return by_age or by_grant
+
+    def _rotate_at(self, held: model.Credentials) -> datetime | None:
+        return held.issued_at and held.issued_at + timedelta(days=self._rotation.days)
+
+    def _document(self, desired: model.Desired, record: model.Record) -> dict[str, object]:
+        return policy.document(
+            bucket=self._bucket,
+            own=[names.prefix(record.namespace)],
+            grants=desired.grants,
+            batch_delete=self._batch_delete,
+        )
+
+    def apply(self, action: model.Action, run: protocol.Run) -> None:
+        """Carry out one action of the order above."""
+        {
+            INTENT: self._record_intent,
+            SETTLE: self._settle,
+            PRINCIPAL: self._ensure_principal,
+            POLICY: self._put_policy,
+            CREATE: self._create,
+            PROVE: self._prove,
+            COMMIT: self._commit,
+            DELETE_PRINCIPAL: self._delete_principal,
+        }[action.verb](run)
+
+    def _record_intent(self, run: protocol.Run) -> None:
+        held = run.record.credentials
+        principal = held.principal or names.principal(run.record.namespace, run.record.key.id)
+        _hold(
+            run,
+            principal=principal,
+            generation=held.generation + 1,
+            pending=model.Pending(intent_at=run.now()),
+        )
+
+    def _settle(self, run: protocol.Run) -> None:
+        """Delete keys of our principal that the store does not know.
+
+        One made after the intent is a crashed run's, for the lease of that run has ended; any
+        other is given a minute, in which somebody may still be writing it down.
+        """
+        held = run.record.credentials
+        known = {retiring.key_id for retiring in held.retiring}
+        known |= {key.id for key in (held.current, held.pending and held.pending.key) if key}
+        young = False
+        for key in self._issuer.list_keys(held.principal):
+            if key.id in known:
+                continue
+            if self._is_stray(key, held.pending, run.now()):
+                run.effect(SETTLE)
+                self._issuer.delete_key(held.principal, key.id)
+            else:
+                young = True
+        if young:
+            raise errors.Conflict(
+                "a key that nobody knows is too young to delete",
+                delay_seconds=_STRAY_AFTER.total_seconds(),
+            )
+
+    @staticmethod
+    def _is_stray(key: ports.IssuedKey, intent: model.Pending | None, now: datetime) -> bool:
+        if key.created_at is None:
+            return True
+        if intent and key.created_at >= intent.intent_at.replace(microsecond=0):
+            return True  # engines tell whole seconds
+        return now - key.created_at >= _STRAY_AFTER
+
+    def _ensure_principal(self, run: protocol.Run) -> None:
+        run.effect(PRINCIPAL)
+        self._issuer.ensure_principal(run.record.credentials.principal, run.record.key.id)
+
+    def _put_policy(self, run: protocol.Run) -> None:
+        document = self._document(run.desired, run.record)
+        run.effect(POLICY)
+        self._issuer.put_policy(run.record.credentials.principal, document)
+        _hold(run, policy_digest=policy.digest(document))
+
+    def _create(self, run: protocol.Run) -> None:
+        held = run.record.credentials
+        run.effect(CREATE)
+        try:
+            key = self._issuer.create_key(held.principal, None)
+        except errors.Conflict:
+            self._settle(run)
+            raise
+        run.effect("remember-key")
+        _hold(run, pending=dataclasses.replace(_intent(held), key=key))
+
+    def _prove(self, run: protocol.Run) -> None:
+        key = _intent(run.record.credentials).key
+        if key is None:
+            raise errors.Conflict("an intent has no key to prove")
+        pause = self._issuer.settle_seconds / _ROUNDS
+        prefix = names.prefix(run.record.namespace)
+        run.effect(PROVE)
+        if not self._prober.prove(key, prefix, rounds=_ROUNDS, pause_seconds=pause):
+            raise errors.NotProven(
+                "the new key does not work yet", delay_seconds=max(1.0, pause or _RETRY_SECONDS)
+            )
+
+    def _commit(self, run: protocol.Run) -> None:
+        held = run.record.credentials
+        old = (model.Retiring(key_id=held.current.id),) if held.current else ()
+        _hold(
+            run,
+            current=_intent(held).key,
+            issued_at=run.now(),
+            pending=None,
+            retiring=held.retiring + old,
+            grants_digest=_grants_digest(run.desired),
+        )
+
+    def _delete_principal(self, run: protocol.Run) -> None:
+        run.effect(DELETE_PRINCIPAL)
+        self._issuer.delete_principal(run.record.credentials.principal)
+        _hold(run, principal="", policy_digest="", grants_digest="", issued_at=None)
+
+    def next_at(self, desired: model.Desired, record: model.Record) -> datetime | None:
+        """Return when the current key grows too old."""
+        if desired.phase is not model.Phase.ACTIVE or record.credentials.retiring:
+            return None
+        return self._rotate_at(record.credentials)
+
+
+def _hold(run: protocol.Run, **changes: object) -> None:
+    """Change the credentials in the record."""
+    run.save(credentials=dataclasses.replace(run.record.credentials, **changes))  # type: ignore[arg-type]
+
+
+def _intent(held: model.Credentials) -> model.Pending:
+    """Return the intent that planning has made sure of."""
+    if held.pending is None:
+        raise errors.Conflict("an intent has vanished from the record")
+    return held.pending
+
+
+def _grants_digest(desired: model.Desired) -> str:
+    """Digest what the grants open: a longer last day alone does not make a new key."""
+    return plan.digest(
+        [
+            [grant.access, [dataclasses.asdict(p) for p in grant.locations]]
+            for grant in desired.grants
+        ]
+    )

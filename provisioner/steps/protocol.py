@@ -1,0 +1,80 @@
+"""Say what a step is: observe, plan (pure), apply one idempotent action at a time.
+
+A step keeps nothing in memory: what it has done stands in the `model.Record`, saved after every
+effect, so that a process killed between any two of them is continued by the next one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Protocol
+
+from provisioner import model, ports
+
+
+class Run:
+    """Carry one reconcile of one key: what is wanted, the record so far, and the lease.
+
+    `checkpoint` is called before every effect, with a constant name of what comes next: there a
+    worker that lost its lease stops, and there tests stop the process.
+    """
+
+    def __init__(
+        self,
+        *,
+        desired: model.Desired,
+        record: model.Record,
+        lease: model.Lease,
+        records: ports.Records,
+        clock: ports.Clock,
+        checkpoint: Callable[[str], None],
+    ) -> None:
+        self.desired = desired
+        self.record = record
+        self.clock = clock
+        self._lease = lease
+        self._records = records
+        self._checkpoint = checkpoint
+
+    def effect(self, name: str) -> None:
+        """Pass the point before an effect outside of us; raise `LeaseLost` if it is not ours."""
+        self._checkpoint(name)
+
+    def save(self, **changes: Any) -> None:
+        """Change the record and store it; nothing is written where nothing changed."""
+        changed = dataclasses.replace(self.record, **changes)
+        if changed != self.record:
+            self._checkpoint("save")
+            self._records.save(changed, self._lease)
+            self.record = changed
+
+    def now(self) -> datetime:
+        """Return the present."""
+        return self.clock()
+
+
+class Step(Protocol):
+    """Make or release one part of what a product gets."""
+
+    name: str
+    optional: bool
+    """A refusal becomes a condition and the next step goes on."""
+
+    def observe(self, record: model.Record, desired: model.Desired) -> model.Record:
+        """Return the record corrected by a cheap look at what is there; write nothing.
+
+        Raise `NotOurs` where something of somebody else's is in the way.
+        """
+
+    def plan(
+        self, desired: model.Desired, record: model.Record, now: datetime
+    ) -> tuple[model.Action, ...]:
+        """List what remains to be done, in order; pure, and empty once it is all done."""
+
+    def apply(self, action: model.Action, run: Run) -> None:
+        """Carry out one action and save what it changed."""
+
+    def next_at(self, desired: model.Desired, record: model.Record) -> datetime | None:
+        """Return when time alone will give this step something to do."""

@@ -1,0 +1,79 @@
+"""Let replaced keys die: only after the new one is published does their grace period start.
+
+Releasing a product starts here too, because keys die first: all of the principal's, known to
+the store or not.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime, timedelta
+
+from provisioner import model, ports
+from provisioner.steps import protocol
+
+GRACE, DELETE, KILL = "start-grace", "delete-key", "delete-every-key"
+
+
+class RetirementStep:
+    """Delete replaced keys when their grace is over, and every key of what is released."""
+
+    name = "retirement"
+    optional = False
+
+    def __init__(self, issuer: ports.Issuer, *, grace_seconds: int) -> None:
+        self._issuer = issuer
+        self._grace = timedelta(seconds=grace_seconds)
+
+    def observe(self, record: model.Record, desired: model.Desired) -> model.Record:
+        """Return the record: dates are all it needs."""
+        return record
+
+    def plan(
+        self, desired: model.Desired, record: model.Record, now: datetime
+    ) -> tuple[model.Action, ...]:
+        """Start the grace of what was replaced, delete what is due."""
+        held = record.credentials
+        if desired.phase is not model.Phase.ACTIVE:
+            alive = held.current or held.pending or held.retiring
+            return (self._action(KILL, held.principal),) if alive else ()
+        published = held.current and record.workspace.published_key_id == held.current.id
+        starting = [k for k in held.retiring if k.delete_after is None] if published else []
+        due = [k for k in held.retiring if k.delete_after and k.delete_after <= now]
+        return (
+            *(self._action(GRACE, key.key_id) for key in starting),
+            *(self._action(DELETE, key.key_id) for key in due),
+        )
+
+    def _action(self, verb: str, subject: str) -> model.Action:
+        return model.Action(step=self.name, verb=verb, subject=subject)
+
+    def apply(self, action: model.Action, run: protocol.Run) -> None:
+        """Carry out one of the three."""
+        held = run.record.credentials
+        if action.verb == GRACE:
+            end = run.now() + self._grace
+            retiring = tuple(
+                dataclasses.replace(key, delete_after=end) if key.key_id == action.subject else key
+                for key in held.retiring
+            )
+            run.save(credentials=dataclasses.replace(held, retiring=retiring))
+        elif action.verb == DELETE:
+            run.effect(DELETE)
+            self._issuer.delete_key(held.principal, action.subject)
+            retiring = tuple(key for key in held.retiring if key.key_id != action.subject)
+            run.save(credentials=dataclasses.replace(held, retiring=retiring))
+        else:
+            self._kill(run)
+
+    def _kill(self, run: protocol.Run) -> None:
+        held = run.record.credentials
+        for key in self._issuer.list_keys(held.principal):
+            run.effect(KILL)
+            self._issuer.delete_key(held.principal, key.id)
+        run.save(credentials=dataclasses.replace(held, current=None, pending=None, retiring=()))
+
+    def next_at(self, desired: model.Desired, record: model.Record) -> datetime | None:
+        """Return when the next key's grace is over."""
+        ends = [key.delete_after for key in record.credentials.retiring if key.delete_after]
+        return min(ends, default=None)

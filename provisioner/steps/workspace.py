@@ -1,0 +1,179 @@
+"""Keep a product's folder: rendered once and swapped in whole, our own files always current.
+
+Everything else in it is the users'. What we own is written from the record and the grants alone;
+nothing is ever read from a workspace but to see whether our files still lie there as written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from datetime import datetime
+
+from provisioner import dotenv, errors, inputs, model, names, plan, ports
+from provisioner.steps import protocol
+
+CREATE, PUBLISH = "create-workspace", "publish-files"
+RETRACT, ARCHIVE = "retract-secrets", "archive-workspace"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What a workspace sees of the world around it."""
+
+    endpoint: str
+    bucket: str
+    region: str
+    root: str
+    """The folder of all workspaces, as workspaces see it."""
+    extension_directory: str
+    portal_url: str
+    local_root: str | None = None
+    local_endpoint: str | None = None
+
+
+class WorkspaceStep:
+    """Give a product a folder that opens, plans and publishes."""
+
+    name = "workspace"
+    optional = False
+
+    def __init__(self, workspaces: ports.Workspaces, surroundings: Surroundings) -> None:
+        self._workspaces = workspaces
+        self._around = surroundings
+
+    def observe(self, record: model.Record, desired: model.Desired) -> model.Record:
+        """Refuse a folder that is not this product's; notice what was deleted or changed."""
+        if desired.phase is not model.Phase.ACTIVE:
+            return record
+        owner = self._workspaces.owner(record.namespace)
+        if owner not in (None, record.key.id):
+            raise errors.NotOurs("the workspace folder belongs to somebody else")
+        state = record.workspace
+        if owner is None and state.rendered:
+            state = dataclasses.replace(state, rendered=False, published_digest="")
+        elif state.published_digest and record.credentials.current:
+            files = self._files(desired, record, record.credentials.current)
+            as_written = _digest(files) == state.published_digest
+            if as_written and not self._workspaces.published(record.namespace, files):
+                state = dataclasses.replace(state, published_digest="")
+        return dataclasses.replace(record, workspace=state)
+
+    def plan(
+        self, desired: model.Desired, record: model.Record, now: datetime
+    ) -> tuple[model.Action, ...]:
+        """Create it once, publish our files whenever they differ."""
+        state = record.workspace
+        if desired.phase is model.Phase.ARCHIVED:
+            return (self._action(RETRACT, record),) if state.published_key_id else ()
+        if desired.phase is model.Phase.GONE:
+            verbs = (RETRACT, ARCHIVE) if state.rendered else ()
+            return tuple(self._action(verb, record) for verb in verbs)
+        if not state.rendered:
+            return (self._action(CREATE, record),)
+        key = record.credentials.current
+        if key and state.published_digest == _digest(self._files(desired, record, key)):
+            return ()
+        return (self._action(PUBLISH, record),)
+
+    def _action(self, verb: str, record: model.Record) -> model.Action:
+        return model.Action(step=self.name, verb=verb, subject=record.namespace)
+
+    def _files(
+        self, desired: model.Desired, record: model.Record, key: model.AccessKey
+    ) -> ports.OwnedFiles:
+        named = inputs.assign(desired.grants, record.workspace.input_names)
+        rows = inputs.rows(desired.grants, named)
+        outputs = [port.namespace for port in desired.ports]
+        around = self._around
+        return ports.OwnedFiles(
+            plain={
+                "ports.json": dotenv.ports_json(outputs, rows),
+                "INPUTS.md": dotenv.inputs_md(rows),
+            },
+            secret=dotenv.secret_files(
+                endpoint=around.endpoint,
+                bucket=around.bucket,
+                prefix=names.prefix(record.namespace),
+                region=around.region,
+                key=key,
+                workspace_dir=f"{around.root}/{record.namespace}",
+                extension_directory=around.extension_directory,
+                local_root=around.local_root and f"{around.local_root}/{record.namespace}",
+                local_endpoint=around.local_endpoint,
+            ),
+        )
+
+    def apply(self, action: model.Action, run: protocol.Run) -> None:
+        """Carry out one action, then remember it."""
+        namespace, product_id = run.record.namespace, run.record.key.id
+        if action.verb in (CREATE, PUBLISH):
+            self._write(action, run)
+            return
+        run.effect(action.verb)
+        state = run.record.workspace
+        if action.verb == RETRACT:
+            self._workspaces.retract(namespace, product_id)
+            state = dataclasses.replace(state, published_digest="", published_key_id="")
+        else:
+            self._workspaces.archive(namespace, product_id)
+            state = dataclasses.replace(state, rendered=False)
+        run.save(workspace=state)
+
+    def _write(self, action: model.Action, run: protocol.Run) -> None:
+        record, key = run.record, run.record.credentials.current
+        if key is None:
+            raise errors.Conflict("there is no key to publish yet")
+        files = self._files(run.desired, record, key)
+        state = record.workspace
+        run.effect(action.verb)
+        if action.verb == CREATE:
+            self._workspaces.create(self._spec(run.desired, record), files)
+            digest = self._workspaces.template_digest()
+            state = dataclasses.replace(state, rendered=True, template_digest=digest)
+        else:
+            self._workspaces.publish(record.namespace, record.key.id, files)
+        run.save(
+            workspace=dataclasses.replace(
+                state,
+                published_digest=_digest(files),
+                published_key_id=key.id,
+                input_names=inputs.assign(run.desired.grants, state.input_names),
+            )
+        )
+
+    def _spec(self, desired: model.Desired, record: model.Record) -> ports.WorkspaceSpec:
+        return spec(record.key, record.namespace, desired.product, self._around)
+
+    def next_at(self, desired: model.Desired, record: model.Record) -> datetime | None:
+        """Return None: time alone changes nothing here."""
+        return None
+
+
+def spec(
+    key: model.Key, namespace: str, product: model.Product | None, around: Surroundings
+) -> ports.WorkspaceSpec:
+    """Say what a workspace is rendered from; portal text goes in as text only."""
+    return ports.WorkspaceSpec(
+        product_id=key.id,
+        namespace=namespace,
+        context={
+            "project_name": namespace,
+            "project_slug": names.identifier(namespace),
+            "s3_endpoint": around.endpoint,
+            "s3_bucket": around.bucket,
+            "portal_url": around.portal_url,
+            "product_id": key.id,
+        },
+        text={
+            "name": product.name if product else "",
+            "description": product.description if product else "",
+            "domain": product.domain if product else "",
+            "owners": ", ".join(product.owners) if product else "",
+        },
+    )
+
+
+def _digest(files: ports.OwnedFiles) -> str:
+    """Digest our files, secrets included: it shows nothing of them."""
+    return plan.digest([dict(files.plain), dict(files.secret)])

@@ -1,0 +1,206 @@
+"""Run the loop: lease a key, reconcile it in a thread, give it back; supervised, and drained.
+
+Every task has a parent, `Crew`. A worker waits for the wake-up that an accepted delivery gives,
+or for the next key to become ready. Beside every run a heartbeat extends its lease; when that is
+lost the run is told to stop before its next effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import random
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from provisioner import backoff, errors, model, ports, resync, telemetry
+
+_POLL_SECONDS = 1.0
+_log = telemetry.Log(__name__)
+
+
+class Reconciles(Protocol):
+    """Reconcile one leased key."""
+
+    def reconcile(self, lease: model.Lease, guard: Callable[[], None] = ...) -> model.Outcome:
+        """Do it; `guard` raises `LeaseLost` before an effect that is no longer ours."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Duty:
+    """All that one worker needs."""
+
+    queue: ports.Workqueue
+    reconciler: Reconciles
+    portal: ports.PortalReader
+    metrics: telemetry.Metrics
+    heartbeat_seconds: float = 10.0
+
+
+class Guard:
+    """Let effects pass until the lease is lost."""
+
+    def __init__(self) -> None:
+        self._lost = threading.Event()
+
+    def lose(self) -> None:
+        """Stop the run before its next effect."""
+        self._lost.set()
+
+    def __call__(self) -> None:
+        """Raise `LeaseLost` once the lease is lost."""
+        if self._lost.is_set():
+            raise errors.LeaseLost("the lease has run out")
+
+
+def run_once(duty: Duty, lease: model.Lease, guard: Callable[[], None]) -> model.Outcome:
+    """Reconcile a leased key and give it back, whatever happens; the only place that catches all.
+
+    Only a lost lease is passed on: then nothing may be written any more.
+    """
+    with telemetry.bound(key=str(lease.key), reconcile_id=uuid.uuid4().hex[:12]):
+        try:
+            if lease.ports:
+                touched = resync.expand(duty.portal, lease)
+                duty.queue.touch(touched, model.Priority.EVENT)
+            outcome = duty.reconciler.reconcile(lease, guard)
+        except errors.LeaseLost:
+            raise
+        except errors.TemporaryError as error:
+            return _again(duty, lease, str(error), error.delay_seconds)
+        except errors.PermanentError as error:
+            outcome = model.Outcome(key=lease.key, status="condition", message=str(error))
+        except Exception as error:
+            duty.metrics.bugs.inc()
+            _log.exception("unexpected error in a reconcile")
+            return _again(duty, lease, f"unexpected: {type(error).__name__}", None)
+        duty.queue.done(lease, outcome)
+        duty.metrics.reconciles.labels(outcome.status).inc()
+        if outcome.message:
+            _log.warning("reconcile ended", status=outcome.status, reason=outcome.message)
+        return outcome
+
+
+def _again(
+    duty: Duty, lease: model.Lease, message: str, delay_seconds: float | None
+) -> model.Outcome:
+    """Queue a retry after the delay the error asks for, or by backoff."""
+    delay = delay_seconds
+    if delay is None:
+        delay = backoff.backoff_seconds(lease.attempts, jitter=random.random)
+    outcome = model.Outcome(key=lease.key, status="retry", message=message)
+    duty.queue.retry(lease, outcome, delay)
+    duty.metrics.reconciles.labels("retry").inc()
+    _log.warning("reconcile will be retried", reason=message, delay_seconds=round(delay, 1))
+    return outcome
+
+
+async def _with_heartbeat(duty: Duty, lease: model.Lease) -> None:
+    """Run one key in a thread, extending its lease beside it."""
+    guard = Guard()
+    beat = asyncio.create_task(_heartbeat(duty, lease, guard))
+    try:
+        await asyncio.to_thread(run_once, duty, lease, guard)
+    except errors.LeaseLost:
+        _log.warning("lease lost; another worker has the key", key=str(lease.key))
+    except errors.StoreUnavailable as error:
+        _log.error("the store failed; the lease will run out", reason=str(error))
+    finally:
+        beat.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await beat
+
+
+async def _heartbeat(duty: Duty, lease: model.Lease, guard: Guard) -> None:
+    """Extend the lease until cancelled; tell the run when it is lost."""
+    remaining = lease
+    while True:
+        await asyncio.sleep(duty.heartbeat_seconds)
+        try:
+            remaining = await asyncio.to_thread(duty.queue.heartbeat, remaining)
+        except errors.LeaseLost:
+            guard.lose()
+            return
+        except errors.StoreUnavailable:
+            # The store decides at the next write; without it nothing can be written anyway.
+            _log.warning("heartbeat failed", key=str(lease.key))
+
+
+class Crew:
+    """Supervise the workers and the clockwork; one dead task makes the whole unhealthy."""
+
+    def __init__(
+        self,
+        duty: Duty,
+        *,
+        workers: int,
+        clockwork: Mapping[str, Callable[[], None]],
+        shutdown_seconds: float,
+    ) -> None:
+        self._duty = duty
+        self._workers = workers
+        self._clockwork = dict(clockwork)
+        self._shutdown_seconds = shutdown_seconds
+        self._owner = uuid.uuid4().hex[:12]
+        self._wake = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def start(self) -> None:
+        """Start every task."""
+        for name, tick in self._clockwork.items():
+            self._tasks[name] = asyncio.create_task(self._tick_forever(tick), name=name)
+        for number in range(self._workers):
+            name = f"worker-{number}"
+            self._tasks[name] = asyncio.create_task(self._work(), name=name)
+
+    def wake(self) -> None:
+        """Tell the workers that something was queued."""
+        self._wake.set()
+
+    def alive(self) -> Mapping[str, bool]:
+        """Tell which tasks are running."""
+        return {name: not task.done() for name, task in self._tasks.items()}
+
+    async def stop(self) -> None:
+        """Take no more work, let running keys finish within the grace period, then give up."""
+        self._stopping.set()
+        self._wake.set()
+        running = set(self._tasks.values())
+        if running:
+            _, late = await asyncio.wait(running, timeout=self._shutdown_seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    async def _work(self) -> None:
+        while not self._stopping.is_set():
+            self._wake.clear()  # before the look, not after: a wake-up in between is not lost
+            try:
+                lease = await asyncio.to_thread(self._duty.queue.lease, self._owner)
+            except errors.StoreUnavailable as error:
+                _log.error("no work can be taken: the store failed", reason=str(error))
+                lease = None
+            if lease is None:
+                await self._rest()
+            else:
+                await _with_heartbeat(self._duty, lease)
+
+    async def _rest(self) -> None:
+        """Wait for a wake-up, but not for ever: delays and other processes make keys ready too."""
+        if self._stopping.is_set():
+            return
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._wake.wait(), _POLL_SECONDS)
+
+    async def _tick_forever(self, tick: Callable[[], None]) -> None:
+        while not self._stopping.is_set():
+            try:
+                await asyncio.to_thread(tick)
+            except errors.ReconcileError as error:
+                _log.warning("the clockwork will try again", reason=str(error))
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), _POLL_SECONDS)
