@@ -68,7 +68,7 @@ SETTINGS: tuple[Setting, ...] = (
         "PROV_TEMPLATE_UPDATES",
         types.one_of(types.TemplateUpdates),
         "`auto`: a changed template reaches existing workspaces at their next reconcile; "
-        "`manual`: by `provisioner upgrade`",
+        "`manual`: when an operator asks for it",
         default="auto",
     ),
     Setting(
