@@ -1,0 +1,70 @@
+"""Keep all that must outlive the process, in SQLite or PostgreSQL: one place for SQL.
+
+`open_store` migrates the database and makes sure that what is sealed in it can be opened. The
+queue's own port lies above this package, in `provisioner.workqueue`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from provisioner import ports
+from provisioner.seal import Seal
+from provisioner.store import records
+from provisioner.store.database import Database
+from provisioner.store.flags import SqlFlags
+from provisioner.store.history import SqlHistory
+from provisioner.store.inbox import SqlInbox
+from provisioner.store.links import SqlLinks
+
+SealSource = Seal | Callable[[bool], Seal]
+"""A seal, or what makes one when told whether the store holds anything sealed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Store:
+    """The ports that one database implements."""
+
+    database: Database
+    inbox: SqlInbox
+    records: records.SqlRecords
+    links: SqlLinks
+    flags: SqlFlags
+    history: SqlHistory
+
+    def close(self) -> None:
+        """Close the database and let another process serve it."""
+        self.database.close()
+
+
+def open_store(url: str, seal_source: SealSource, *, clock: ports.Clock) -> Store:
+    """Open the database a URL names, made and migrated where needed.
+
+    Raise `ConfigurationError` where the URL or the sealing keys do not fit, `StoreUnavailable`
+    where the database cannot be used now.
+    """
+    database = Database(url)
+    try:
+        seal = _fitting_seal(database, seal_source)
+    except BaseException:
+        database.close()
+        raise
+    return Store(
+        database=database,
+        inbox=SqlInbox(database, clock=clock),
+        records=records.SqlRecords(database, seal, clock=clock),
+        links=SqlLinks(database, clock=clock),
+        flags=SqlFlags(database),
+        history=SqlHistory(database),
+    )
+
+
+def _fitting_seal(database: Database, source: SealSource) -> Seal:
+    """Return a seal that opens what is stored: better no start than secrets nobody can read."""
+    with database.reading() as connection:
+        sealed = records.one_sealed(connection)
+    seal = source if isinstance(source, Seal) else source(sealed is not None)
+    if sealed is not None:
+        seal.open(sealed)
+    return seal

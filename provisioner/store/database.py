@@ -1,0 +1,116 @@
+"""Open the database and hand out transactions; every SQL error becomes ours here."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import sqlalchemy
+from sqlalchemy import exc
+from sqlalchemy.dialects import postgresql, sqlite
+
+from provisioner import errors, migrations, telemetry
+from provisioner.store import places
+
+_log = telemetry.Log(__name__)
+
+Insert = sqlite.Insert | postgresql.Insert
+
+
+class Database:
+    """One database, migrated to the newest version."""
+
+    def __init__(self, url: str) -> None:
+        self._place = places.find(url)
+        self._engine = self._place.create_engine()
+        self._serving = not self._place.single_process
+        try:
+            self._migrate()
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def single_process(self) -> bool:
+        """Tell whether only one process at a time may serve this database."""
+        return self._place.single_process
+
+    @property
+    def is_serving(self) -> bool:
+        """Tell whether this process may lease keys."""
+        return self._serving
+
+    def acquire(self) -> bool:
+        """Become the process that serves; False where another one is."""
+        if not self._serving:
+            # Within a writing transaction, so that nobody is migrating just now.
+            with self.writing():
+                self._serving = self._place.claim()
+        return self._serving
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlalchemy.Connection]:
+        """Read one consistent state; raise `StoreUnavailable` where that fails."""
+        self._place.check()
+        with _translated(), self._engine.begin() as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[sqlalchemy.Connection]:
+        """Write all or nothing, durable on return; raise `StoreUnavailable` where that fails."""
+        with _translated(), self._place.turn(), self._engine.connect() as plain:
+            self._place.check()
+            connection = plain.execution_options(**{places.WRITES: True})
+            with connection.begin():
+                yield connection
+
+    def healthy(self) -> bool:
+        """Tell whether the database can be read and has the tables we know."""
+        try:
+            with self.reading() as connection:
+                return migrations.current(connection) == migrations.HEAD
+        except errors.StoreUnavailable:
+            return False
+
+    def close(self) -> None:
+        """Close every connection and let another process serve."""
+        self._engine.dispose()
+        self._place.close()
+        self._serving = False
+
+    def _migrate(self) -> None:
+        """Bring the tables to the newest version, unless they are there."""
+        with self.reading() as connection:
+            found = migrations.current(connection)
+        if found == migrations.HEAD:
+            return
+        with self.writing() as connection, self._place.alone(connection):
+            migrations.upgrade(connection)
+        _log.info("database migrated", before=found, after=migrations.HEAD)
+
+
+def insert(connection: sqlalchemy.Connection, table: sqlalchemy.Table) -> Insert:
+    """Begin an INSERT that can say what to do on a conflict."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Turn errors of the database into ours; a broken constraint is a bug and stays one."""
+    try:
+        yield
+    except exc.IntegrityError:
+        raise
+    except (exc.DBAPIError, exc.TimeoutError) as failure:
+        raise errors.StoreUnavailable(
+            "the database cannot be read or written now", reason=_reason(failure)
+        ) from failure
+
+
+def _reason(failure: exc.SQLAlchemyError) -> str:
+    """Name the error by its class or code alone: texts of drivers may hold values."""
+    origin = getattr(failure, "orig", None) or failure
+    code = getattr(origin, "sqlite_errorname", None) or getattr(origin, "sqlstate", None)
+    return str(code or type(origin).__name__)

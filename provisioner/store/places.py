@@ -1,0 +1,224 @@
+"""Know where a database lies: a SQLite file with its lock, or a PostgreSQL server.
+
+A SQLite store is served by one process: the holder of `<file>.lock`. Others may read it and queue
+keys. PostgreSQL needs none of this, so its place does nothing with the same methods.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+import sqlalchemy
+from sqlalchemy import event
+
+from provisioner import errors
+
+_BUSY_SECONDS = 5.0
+_POOL: dict[str, Any] = {"pool_size": 8, "max_overflow": 16, "pool_timeout": 10}
+_MIGRATION_LOCK = 0x70726F76
+WRITES = "provisioner_writes"
+"""Execution option of a connection whose transactions write."""
+
+
+class Place(Protocol):
+    """What differs between databases besides SQL."""
+
+    single_process: bool
+
+    def create_engine(self) -> sqlalchemy.Engine:
+        """Return an engine for this place."""
+
+    def check(self) -> None:
+        """Raise `StoreUnavailable` where the database is no longer the one that was opened."""
+
+    def turn(self) -> AbstractContextManager[object]:
+        """Let writers of this process wait for each other."""
+
+    def claim(self) -> bool:
+        """Become the one that serves, if nobody else does."""
+
+    def alone(self, connection: sqlalchemy.Connection) -> AbstractContextManager[None]:
+        """Keep everybody from serving or migrating meanwhile; `StoreUnavailable` if one serves."""
+
+    def close(self) -> None:
+        """Let go of everything."""
+
+
+class SqliteFile:
+    """A SQLite file (0600, its folder 0700 where we make it) and the lock beside it."""
+
+    single_process = True
+
+    def __init__(self, path: Path) -> None:
+        self._path = path.absolute()
+        self._turn = threading.Lock()
+        self._lock: int | None = None
+        try:
+            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._identity = _make_private(self._path)
+        except OSError as exc:
+            raise unusable("a file that can be made and written, and is ours") from exc
+
+    def create_engine(self) -> sqlalchemy.Engine:
+        """Return an engine whose transactions begin as readers or writers, never upgrading."""
+        # mode=rw: SQLite must never make a new, empty file where ours was taken away.
+        url = sqlalchemy.URL.create(
+            "sqlite", database=f"{self._path.as_uri()}", query={"mode": "rw", "uri": "true"}
+        )
+        engine = sqlalchemy.create_engine(
+            url,
+            hide_parameters=True,
+            connect_args={"timeout": _BUSY_SECONDS, "isolation_level": None},
+            **_POOL,
+        )
+        event.listen(engine, "connect", _set_pragmas)
+        event.listen(engine, "begin", _begin)
+        return engine
+
+    def check(self) -> None:
+        """Notice a file that was removed or replaced: what is written there would be lost."""
+        try:
+            found = _identity(self._path.stat())
+        except OSError as exc:
+            raise errors.StoreUnavailable("the database file is gone") from exc
+        if found != self._identity:
+            raise errors.StoreUnavailable("the database file was replaced")
+
+    def turn(self) -> AbstractContextManager[object]:
+        """Queue writers on a lock that wakes them at once; SQLite's own waiting sleeps."""
+        return self._turn
+
+    def claim(self) -> bool:
+        """Take the lock file for the life of this process."""
+        if self._lock is None:
+            self._lock = self._try_lock()
+        return self._lock is not None
+
+    @contextlib.contextmanager
+    def alone(self, connection: sqlalchemy.Connection) -> Iterator[None]:
+        """Hold the lock file within a writing transaction."""
+        taken = None if self._lock is not None else self._try_lock()
+        if self._lock is None and taken is None:
+            raise errors.StoreUnavailable(
+                "the database must be migrated, but another process serves it"
+            )
+        try:
+            yield
+        finally:
+            if taken is not None:
+                os.close(taken)
+
+    def close(self) -> None:
+        """Give the lock back."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _try_lock(self) -> int | None:
+        """Return the locked descriptor; the kernel frees it with the process, however that ends."""
+        path = self._path.with_name(f"{self._path.name}.lock")
+        try:
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as exc:
+            raise errors.StoreUnavailable("the database's lock file cannot be opened") from exc
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(descriptor)
+            return None
+        return descriptor
+
+
+class PostgresServer:
+    """A PostgreSQL server, which lets any number of processes serve."""
+
+    single_process = False
+
+    def __init__(self, url: sqlalchemy.URL) -> None:
+        self._url = url
+
+    def create_engine(self) -> sqlalchemy.Engine:
+        """Return an engine that notices connections which broke while they were idle."""
+        return sqlalchemy.create_engine(
+            self._url, hide_parameters=True, pool_pre_ping=True, **_POOL
+        )
+
+    def check(self) -> None:
+        """Leave it to the server."""
+
+    def turn(self) -> AbstractContextManager[object]:
+        """Let the server order writers."""
+        return contextlib.nullcontext()
+
+    def claim(self) -> bool:
+        """Let everybody serve."""
+        return True
+
+    @contextlib.contextmanager
+    def alone(self, connection: sqlalchemy.Connection) -> Iterator[None]:
+        """Let replicas that start together migrate one after another."""
+        connection.execute(
+            sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_MIGRATION_LOCK))
+        )
+        yield
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+def find(url: str) -> Place:
+    """Return the place a URL names; raise `ConfigurationError` for one we cannot use."""
+    try:
+        parsed = sqlalchemy.make_url(url)
+    except sqlalchemy.exc.ArgumentError:
+        raise unusable("sqlite:///path or postgresql+psycopg://…") from None
+    if parsed.drivername in {"sqlite", "sqlite+pysqlite"}:
+        if parsed.database in {None, "", ":memory:"} or parsed.query:
+            raise unusable("a SQLite file: what is only in memory cannot be durable")
+        return SqliteFile(Path(str(parsed.database)))
+    if parsed.drivername == "postgresql+psycopg":
+        return PostgresServer(parsed)
+    raise unusable("sqlite:///path or postgresql+psycopg://…")
+
+
+def unusable(expectation: str) -> errors.ConfigurationError:
+    """Name the setting and what it expects, never its value."""
+    return errors.ConfigurationError((f"PROV_DATABASE_URL: expects {expectation}",))
+
+
+def _make_private(path: Path) -> tuple[int, int]:
+    """Make the file where it is missing, and close it to others; SQLite's side files follow it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.fchmod(descriptor, 0o600)
+        return _identity(os.fstat(descriptor))
+    finally:
+        os.close(descriptor)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+def _set_pragmas(connection: Any, _record: object) -> None:
+    """Make every commit durable before it returns, and readers independent of the writer."""
+    cursor = connection.cursor()
+    try:
+        cursor.execute("PRAGMA journal_mode = WAL")
+        cursor.execute("PRAGMA synchronous = FULL")
+        cursor.execute("PRAGMA foreign_keys = ON")
+    finally:
+        cursor.close()
+
+
+def _begin(connection: sqlalchemy.Connection) -> None:
+    """Take the write lock at the beginning: a reader that turns writer could only fail."""
+    writes = connection.get_execution_options().get(WRITES, False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

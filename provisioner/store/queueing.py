@@ -1,0 +1,224 @@
+"""Hold the statements of the queue, each named: the inbox and the workqueue share them.
+
+One row a key. A row without a token waits, one with a token runs, and `again` holds the most
+urgent touch since the run began. Ports lie beside their key; `handed` ones are the lease's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import ColumnElement, and_, case, or_, select
+
+from provisioner import errors, model
+from provisioner.store import database, schema
+
+_EVENT, _RESYNC = 0, 1
+_URGENCY = {model.Priority.EVENT: _EVENT, model.Priority.RESYNC: _RESYNC}
+_FREE: dict[str, Any] = {"token": None, "owner": None, "leased_until": None, "again": None}
+_queue, _ports = schema.queue, schema.queue_ports
+_waiting = _queue.alias("waiting")  # asked within an UPDATE of the same table
+
+
+def touch(
+    connection: sqlalchemy.Connection,
+    wanted: Mapping[model.Key, Iterable[str]],
+    priority: model.Priority,
+    now: datetime,
+) -> None:
+    """Queue keys with their ports, or note on running ones that they must run once more.
+
+    A touch makes a row more urgent, never less; only an event ends a wait for a retry. Keys are
+    written in order, so that two writers can never wait for each other.
+    """
+    rows = [
+        {"key": str(key), "priority": _URGENCY[priority], "ready_at": now, "attempts": 0}
+        for key in sorted(wanted)
+    ]
+    if rows:
+        connection.execute(_touch(connection), rows)
+    ports = [
+        {"key": str(key), "port_id": port, "handed": False}
+        for key in sorted(wanted)
+        for port in sorted(wanted[key])
+    ]
+    if ports:
+        new = database.insert(connection, _ports)
+        connection.execute(
+            new.on_conflict_do_update(
+                index_elements=[_ports.c.key, _ports.c.port_id],
+                set_={"handed": new.excluded.handed},
+            ),
+            ports,
+        )
+
+
+def _touch(connection: sqlalchemy.Connection) -> database.Insert:
+    """Build the upsert of one key; a touch that changes nothing writes nothing."""
+    new = database.insert(connection, _queue)
+    priority, now = new.excluded.priority, new.excluded.ready_at
+    waits, runs = _queue.c.token.is_(None), _queue.c.token.is_not(None)
+    hurries = and_(waits, priority == _EVENT, _queue.c.ready_at > now)
+    repeats = and_(runs, or_(_queue.c.again.is_(None), priority < _queue.c.again))
+    rises = priority < _queue.c.priority
+    return new.on_conflict_do_update(
+        index_elements=[_queue.c.key],
+        set_={
+            "priority": case((rises, priority), else_=_queue.c.priority),
+            "ready_at": case((hurries, now), else_=_queue.c.ready_at),
+            "again": case((repeats, priority), else_=_queue.c.again),
+        },
+        where=or_(hurries, repeats, rises),
+    )
+
+
+def lease_next(
+    connection: sqlalchemy.Connection, *, now: datetime, until: datetime, owner: str, token: str
+) -> tuple[str, int] | None:
+    """Take the oldest ready event, or else the oldest ready resync: (key, attempts).
+
+    Asked by priority, so that keys which wait for a retry are never walked over.
+    """
+    taken = connection.execute(
+        sqlalchemy.update(_queue)
+        .where(_queue.c.key == sqlalchemy.func.coalesce(_ready(_EVENT, now), _ready(_RESYNC, now)))
+        .values(token=token, owner=owner, leased_until=until, again=None)
+        .returning(_queue.c.key, _queue.c.attempts)
+    ).one_or_none()
+    return None if taken is None else (taken.key, taken.attempts)
+
+
+def _ready(priority: int, now: datetime) -> ColumnElement[str]:
+    return (
+        _first_waiting(priority, _waiting.c.key)
+        .where(_waiting.c.ready_at <= now)
+        .with_for_update(skip_locked=True)
+        .scalar_subquery()
+    )
+
+
+def _first_waiting(priority: int, column: ColumnElement[Any]) -> sqlalchemy.Select[Any]:
+    return (
+        select(column)
+        .where(_waiting.c.token.is_(None), _waiting.c.priority == priority)
+        .order_by(_waiting.c.ready_at, _waiting.c.key)
+        .limit(1)
+    )
+
+
+def hand_ports(connection: sqlalchemy.Connection, key: str) -> frozenset[str]:
+    """Give a key's ports to its lease, those of a run that failed among them."""
+    taken = connection.execute(
+        sqlalchemy.update(_ports)
+        .where(_ports.c.key == key)
+        .values(handed=True)
+        .returning(_ports.c.port_id)
+    )
+    return frozenset(taken.scalars())
+
+
+def fence(connection: sqlalchemy.Connection, lease: model.Lease, now: datetime) -> None:
+    """Make sure that a lease still holds until the transaction ends; else raise `LeaseLost`."""
+    held = connection.execute(
+        select(_queue.c.key).where(_is_held(lease, now)).with_for_update()
+    ).one_or_none()
+    if held is None:
+        raise lost(lease)
+
+
+def extend(
+    connection: sqlalchemy.Connection, lease: model.Lease, *, now: datetime, until: datetime
+) -> bool:
+    """Extend a lease; False where it no longer holds."""
+    return _changes(
+        connection,
+        sqlalchemy.update(_queue).where(_is_held(lease, now)).values(leased_until=until),
+    )
+
+
+def finish(connection: sqlalchemy.Connection, lease: model.Lease, now: datetime) -> bool:
+    """Drop a key that ran, or queue it behind all others if touched meanwhile; False if not held.
+
+    Its ports go with the row; where it stays, those that were handed out go.
+    """
+    held = _is_held(lease, now)
+    untouched = sqlalchemy.delete(_queue).where(held, _queue.c.again.is_(None))
+    if _changes(connection, untouched):
+        return True
+    again = (
+        sqlalchemy.update(_queue)
+        .where(held)
+        .values({**_FREE, "priority": _queue.c.again, "ready_at": now, "attempts": 0})
+    )
+    if not _changes(connection, again):
+        return False
+    connection.execute(
+        sqlalchemy.delete(_ports).where(_ports.c.key == str(lease.key), _ports.c.handed)
+    )
+    return True
+
+
+def postpone(
+    connection: sqlalchemy.Connection, lease: model.Lease, *, now: datetime, ready_at: datetime
+) -> bool:
+    """Queue a key that failed for later, or for now where an event came; False if not held."""
+    event = _queue.c.again == _EVENT
+    return _changes(
+        connection,
+        sqlalchemy.update(_queue)
+        .where(_is_held(lease, now))
+        .values(
+            {
+                **_FREE,
+                "attempts": case((event, 0), else_=_queue.c.attempts + 1),
+                "ready_at": case(
+                    (event, sqlalchemy.literal(now, schema.Moment)),
+                    else_=sqlalchemy.literal(ready_at, schema.Moment),
+                ),
+            }
+        ),
+    )
+
+
+def free(connection: sqlalchemy.Connection, expired_at: datetime | None) -> int:
+    """Let leases that ended by a moment wait again, first in line; with None, every lease."""
+    statement = sqlalchemy.update(_queue).where(_queue.c.token.is_not(None)).values(_FREE)
+    if expired_at is not None:
+        statement = statement.where(_queue.c.leased_until <= expired_at)
+    return connection.execute(statement).rowcount
+
+
+def next_ready_at(connection: sqlalchemy.Connection) -> datetime | None:
+    """Return when the first waiting key is ready; the past where one is."""
+    first = (connection.scalar(_first_waiting(p, _waiting.c.ready_at)) for p in (_EVENT, _RESYNC))
+    return min((moment for moment in first if moment is not None), default=None)
+
+
+def depth(connection: sqlalchemy.Connection) -> tuple[int, int]:
+    """Count (waiting, running) keys."""
+    count = select(sqlalchemy.func.count()).select_from(_queue)
+    waiting = connection.scalar(count.where(_queue.c.token.is_(None)))
+    running = connection.scalar(count.where(_queue.c.token.is_not(None)))
+    return waiting or 0, running or 0
+
+
+def lost(lease: model.Lease) -> errors.LeaseLost:
+    """Say that another worker may have the key by now."""
+    return errors.LeaseLost("the lease is no longer ours", key=str(lease.key))
+
+
+def _is_held(lease: model.Lease, now: datetime) -> ColumnElement[bool]:
+    return and_(
+        _queue.c.key == str(lease.key),
+        _queue.c.token == lease.token,
+        _queue.c.leased_until > now,
+    )
+
+
+def _changes(connection: sqlalchemy.Connection, statement: Any) -> bool:
+    """Tell whether a statement changed a row."""
+    changed: int = connection.execute(statement).rowcount
+    return changed > 0

@@ -1,0 +1,686 @@
+"""Ask the same of every store and queue: in memory and in SQLite.
+
+Another database joins by a line in `_BUILDERS`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+from cryptography.fernet import Fernet
+
+from provisioner import errors, model, ports, store, workqueue
+from provisioner.seal import Seal
+from tests import memory_store
+
+EVENT, RESYNC = model.Priority.EVENT, model.Priority.RESYNC
+_SEAL = Seal([Fernet.generate_key().decode()])
+
+
+class Records(ports.Records, Protocol):
+    """What the store's records do besides their port."""
+
+    def by_namespace(self, namespace: str) -> model.Record | None: ...
+    def page(self, *, limit: int, after: model.Key | None = None) -> tuple[model.Record, ...]: ...
+    def digests(self) -> object: ...
+
+
+class Queue(ports.Workqueue, Protocol):
+    """What the queue does besides its port."""
+
+    def next_ready_at(self) -> datetime | None: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """One implementation of every port, and its clock."""
+
+    queue: Queue
+    inbox: ports.Inbox
+    records: Records
+    links: ports.Links
+    flags: ports.Flags
+    history: ports.History
+    clock: memory_store.SettableClock
+
+    def leased(self, key: model.Key | None = None, owner: str = "w") -> model.Lease:
+        """Lease what is first, or a key that is queued for it."""
+        if key is not None:
+            self.queue.touch([key], EVENT)
+        lease = self.queue.lease(owner)
+        assert lease is not None
+        assert key is None or lease.key == key
+        return lease
+
+
+def _of(parts: store.Store | memory_store.MemoryStore, queue: Queue, clock: object) -> World:
+    assert isinstance(clock, memory_store.SettableClock)
+    return World(
+        queue=queue,
+        inbox=parts.inbox,
+        records=parts.records,
+        links=parts.links,
+        flags=parts.flags,
+        history=parts.history,
+        clock=clock,
+    )
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Migrate one SQLite file, to be copied: that is most of what a test would cost."""
+    path = tmp_path_factory.mktemp("migrated") / "state.db"
+    store.open_store(f"sqlite:///{path}", _SEAL, clock=memory_store.SettableClock()).close()
+    return path
+
+
+@contextmanager
+def _memory(_folder: Path, _migrated: Path) -> Iterator[World]:
+    clock = memory_store.SettableClock()
+    memory = memory_store.MemoryStore(clock=clock)
+    yield _of(memory, memory.queue, clock)
+
+
+@contextmanager
+def _sqlite(folder: Path, migrated: Path) -> Iterator[World]:
+    clock = memory_store.SettableClock()
+    shutil.copy(migrated, folder / "state.db")
+    opened = store.open_store(f"sqlite:///{folder}/state.db", _SEAL, clock=clock)
+    assert opened.database.acquire()
+    yield _of(opened, workqueue.SqlWorkqueue(opened.database, clock=clock), clock)
+    opened.close()
+
+
+_BUILDERS = {"memory": _memory, "sqlite": _sqlite}
+
+
+@pytest.fixture(params=sorted(_BUILDERS))
+def world(request: pytest.FixtureRequest, tmp_path: Path, migrated: Path) -> Iterator[World]:
+    with _BUILDERS[request.param](tmp_path, migrated) as built:
+        yield built
+
+
+def _key(number: int) -> model.Key:
+    return model.Key.product(str(uuid.UUID(int=number)))
+
+
+A, B, C = _key(1), _key(2), _key(3)
+EXPLORATION = model.Key(model.Kind.EXPLORATION, str(uuid.UUID(int=9)))
+
+
+def _outcome(key: model.Key, status: str = "done", **changes: object) -> model.Outcome:
+    return dataclasses.replace(model.Outcome(key=key, status=status), **changes)  # type: ignore[arg-type]
+
+
+def _delivery(**touched: object) -> model.Delivery:
+    return model.Delivery(
+        id=str(uuid.uuid4()),
+        received_at=datetime(2026, 11, 21, 11, 59, 59, 123456, tzinfo=UTC),
+        wire=model.Wire.V1,
+        subject="POST /api/data_products/{id}",
+        status_code=200,
+        touched=model.Touched(**touched),  # type: ignore[arg-type]
+    )
+
+
+def _link(number: int, consumer: model.Key, port: str, **changes: object) -> model.Link:
+    link = model.Link(
+        id=f"link-{number}",
+        consumer=consumer,
+        producer_id=A.id,
+        port_id=port,
+        status=model.LinkStatus.PENDING,
+    )
+    return dataclasses.replace(link, **changes)  # type: ignore[arg-type]
+
+
+def _record(key: model.Key = A, namespace: str = "sales", **changes: object) -> model.Record:
+    record = model.Record(
+        key=key,
+        namespace=namespace,
+        name="Sales \ud800 \x00 ☃",
+        credentials=model.Credentials(
+            principal="dp-sales-1",
+            generation=3,
+            current=model.AccessKey("AKIA1", "current secret"),
+            issued_at=datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC),
+            pending=model.Pending(
+                intent_at=datetime(2026, 1, 3, tzinfo=UTC),
+                key=model.AccessKey("AKIA2", "pending secret"),
+            ),
+            retiring=(
+                model.Retiring(key_id="AKIA0", delete_after=datetime(2026, 2, 1, tzinfo=UTC)),
+                model.Retiring(key_id="AKIA00"),
+            ),
+        ),
+        workspace=model.WorkspaceState(rendered=True, input_names=(("p1", "a__b"), ("p2", "c"))),
+        grants=(
+            model.Grant(
+                producer_id=B.id,
+                producer_namespace="b",
+                port_id="p1",
+                port_namespace="orders",
+                access=model.Access.WRITE,
+                locations=(model.Location(bucket="lake", prefix="b/orders/"),),
+                valid_until=date(2027, 1, 31),
+            ),
+        ),
+        conditions=(
+            model.Condition(type="NotOurs", message="…", since=datetime(2026, 1, 1, tzinfo=UTC)),
+        ),
+        settled_digest="d1",
+        next_at=datetime(2026, 12, 1, 0, 0, 0, 1, tzinfo=UTC),
+        verified_at=datetime(2026, 11, 1, tzinfo=UTC),
+    )
+    return dataclasses.replace(record, **changes)  # type: ignore[arg-type]
+
+
+# --- the queue ------------------------------------------------------------------------------------
+
+
+def test_an_empty_queue_hands_out_nothing(world: World) -> None:
+    assert world.queue.lease("w") is None
+    assert world.queue.next_ready_at() is None
+    assert world.queue.depth() == (0, 0)
+
+
+def test_waiting_keys_coalesce(world: World) -> None:
+    world.queue.touch([A, A], EVENT)
+    world.queue.touch([A], RESYNC)
+    assert world.queue.depth() == (1, 0)
+    assert world.leased().key == A
+    assert world.queue.lease("w") is None
+
+
+def test_a_running_key_is_not_handed_out_again(world: World) -> None:
+    world.leased(A)
+    world.queue.touch([A], EVENT)
+    assert world.queue.lease("other") is None
+    assert world.queue.depth() == (0, 1)
+
+
+def test_a_lease_ends_after_its_time(world: World) -> None:
+    assert world.leased(A).expires_at == world.clock() + timedelta(seconds=30)
+
+
+def test_every_lease_has_its_own_token(world: World) -> None:
+    first = world.leased(A)
+    world.queue.done(first, _outcome(A))
+    assert world.leased(A).token != first.token
+
+
+def test_a_key_that_is_done_leaves_the_queue(world: World) -> None:
+    world.queue.done(world.leased(A), _outcome(A))
+    assert world.queue.depth() == (0, 0)
+
+
+@pytest.mark.parametrize("priority", [EVENT, RESYNC])
+def test_a_key_touched_while_it_ran_runs_once_more_at_once(
+    world: World, priority: model.Priority
+) -> None:
+    lease = world.leased(A)
+    world.queue.touch([A], priority)
+    world.queue.touch([A], priority)
+    world.queue.done(lease, _outcome(A))
+    again = world.leased()
+    assert (again.key, again.attempts) == (A, 0)
+    world.queue.done(again, _outcome(A))
+    assert world.queue.depth() == (0, 0)
+
+
+def test_an_event_during_a_run_that_fails_runs_it_again_at_once(world: World) -> None:
+    lease = world.leased(A)
+    world.queue.touch([A], RESYNC)
+    world.queue.touch([A], EVENT)
+    world.queue.retry(lease, _outcome(A, "retry"), 60)
+    assert world.leased().attempts == 0
+
+
+def test_a_resync_during_a_run_that_fails_does_not_cut_the_wait_short(world: World) -> None:
+    lease = world.leased(A)
+    world.queue.touch([A], RESYNC)
+    world.queue.retry(lease, _outcome(A, "retry"), 60)
+    assert world.queue.lease("w") is None
+    world.clock.advance(60)
+    assert world.leased().attempts == 1
+
+
+def test_a_failed_key_waits_for_its_delay_and_counts_its_failures(world: World) -> None:
+    world.queue.retry(world.leased(A), _outcome(A, "retry"), 10)
+    assert world.queue.next_ready_at() == world.clock() + timedelta(seconds=10)
+    world.clock.advance(9.999)
+    assert world.queue.lease("w") is None
+    world.clock.advance(0.001)
+    lease = world.leased()
+    assert lease.attempts == 1
+    world.queue.retry(lease, _outcome(A, "retry"), 10)
+    world.clock.advance(10)
+    assert world.leased().attempts == 2
+
+
+def test_an_event_ends_the_wait_of_a_failed_key(world: World) -> None:
+    world.queue.retry(world.leased(A), _outcome(A, "retry"), 300)
+    world.queue.touch([A], EVENT)
+    assert world.leased().attempts == 1
+
+
+def test_a_resync_does_not_end_the_wait_of_a_failed_key(world: World) -> None:
+    world.queue.retry(world.leased(A), _outcome(A, "retry"), 300)
+    world.queue.touch([A], RESYNC)
+    assert world.queue.lease("w") is None
+
+
+def test_success_forgets_earlier_failures(world: World) -> None:
+    world.queue.retry(world.leased(A), _outcome(A, "retry"), 0)
+    world.queue.done(world.leased(), _outcome(A))
+    assert world.leased(A).attempts == 0
+
+
+def test_events_come_before_resync_and_the_oldest_first(world: World) -> None:
+    world.queue.touch([A], RESYNC)
+    world.clock.advance(1)
+    world.queue.touch([C], EVENT)
+    world.clock.advance(1)
+    world.queue.touch([B], EVENT)
+    assert [world.leased().key for _ in range(3)] == [C, B, A]
+
+
+def test_a_resync_never_makes_an_event_less_urgent(world: World) -> None:
+    world.queue.touch([B], EVENT)
+    world.queue.touch([A, B], RESYNC)
+    assert world.leased().key == B
+
+
+def test_an_event_makes_a_waiting_resync_urgent(world: World) -> None:
+    world.queue.touch([A, B], RESYNC)
+    world.queue.touch([B], EVENT)
+    assert world.leased().key == B
+
+
+def test_a_constantly_touched_key_does_not_starve_others(world: World) -> None:
+    lease = world.leased(A)
+    world.clock.advance(1)
+    world.queue.touch([B], EVENT)
+    world.queue.touch([A], EVENT)
+    world.clock.advance(1)
+    world.queue.done(lease, _outcome(A))
+    assert [world.leased().key, world.leased().key] == [B, A]
+
+
+def test_a_key_run_again_for_a_resync_waits_behind_events(world: World) -> None:
+    lease = world.leased(A)
+    world.queue.touch([A], RESYNC)
+    world.queue.done(lease, _outcome(A))
+    world.clock.advance(1)
+    world.queue.touch([B], EVENT)
+    assert world.leased().key == B
+
+
+def test_ports_are_merged_and_handed_out(world: World) -> None:
+    world.queue.touch([A], EVENT, ports=["p1"])
+    world.queue.touch([A], RESYNC, ports=["p2", "*"])
+    assert world.leased().ports == {"p1", "p2", "*"}
+
+
+def test_ports_stay_until_a_run_succeeds(world: World) -> None:
+    world.queue.touch([A], EVENT, ports=["p1"])
+    world.queue.retry(world.leased(), _outcome(A, "retry"), 0)
+    lease = world.leased()
+    assert lease.ports == {"p1"}
+    world.queue.done(lease, _outcome(A))
+    assert world.leased(A).ports == frozenset()
+
+
+def test_ports_touched_during_a_run_survive_it(world: World) -> None:
+    world.queue.touch([A], EVENT, ports=["p1", "p2"])
+    lease = world.leased()
+    world.queue.touch([A], EVENT, ports=["p2", "p3"])
+    world.queue.done(lease, _outcome(A))
+    assert world.leased().ports == {"p2", "p3"}
+
+
+def test_ports_outlive_a_worker_that_died(world: World) -> None:
+    world.queue.touch([A], EVENT, ports=["p1"])
+    world.leased()
+    world.queue.touch([A], EVENT, ports=["p2"])
+    world.clock.advance(30)
+    world.queue.reap()
+    assert world.leased().ports == {"p1", "p2"}
+
+
+def test_a_heartbeat_extends_a_lease(world: World) -> None:
+    lease = world.leased(A)
+    world.clock.advance(20)
+    extended = world.queue.heartbeat(lease)
+    assert extended == dataclasses.replace(lease, expires_at=world.clock() + timedelta(seconds=30))
+    world.clock.advance(29)
+    assert world.queue.reap() == 0
+    world.queue.done(extended, _outcome(A))
+    assert world.queue.depth() == (0, 0)
+
+
+def test_only_leases_that_have_run_out_are_freed(world: World) -> None:
+    world.leased(A)
+    world.clock.advance(10)
+    world.leased(B)
+    world.clock.advance(20)
+    assert world.queue.reap() == 1
+    assert world.leased().key == A
+    assert world.queue.lease("w") is None
+
+
+def test_a_start_frees_every_lease(world: World) -> None:
+    world.leased(A)
+    world.leased(B)
+    assert world.queue.reap(all_owners=True) == 2
+    assert world.queue.depth() == (2, 0)
+
+
+def test_a_freed_key_that_was_touched_runs_once(world: World) -> None:
+    world.leased(A)
+    world.queue.touch([A], EVENT)
+    world.queue.reap(all_owners=True)
+    world.queue.done(world.leased(), _outcome(A))
+    assert world.queue.depth() == (0, 0)
+
+
+_WRITES: dict[str, Callable[[World, model.Lease], object]] = {
+    "heartbeat": lambda w, lease: w.queue.heartbeat(lease),
+    "done": lambda w, lease: w.queue.done(lease, _outcome(lease.key)),
+    "retry": lambda w, lease: w.queue.retry(lease, _outcome(lease.key), 1),
+    "save": lambda w, lease: w.records.save(_record(lease.key), lease),
+    "forget": lambda w, lease: w.records.forget(lease.key, lease),
+    "links": lambda w, lease: w.links.replace(lease.key, [_link(1, lease.key, "p")], lease),
+}
+
+
+@pytest.mark.parametrize("write", _WRITES)
+def test_a_lease_that_ran_out_writes_nothing(world: World, write: str) -> None:
+    lease = world.leased(A)
+    world.clock.advance(30)
+    with pytest.raises(errors.LeaseLost):
+        _WRITES[write](world, lease)
+    assert world.records.load(A) is None
+    assert world.links.consumers("p") == frozenset()
+    assert world.history.outcomes(A, limit=9) == []
+
+
+@pytest.mark.parametrize("write", _WRITES)
+def test_a_lease_that_another_worker_has_writes_nothing(world: World, write: str) -> None:
+    lost = world.leased(A)
+    world.queue.reap(all_owners=True)
+    held = world.leased(owner="other")
+    with pytest.raises(errors.LeaseLost):
+        _WRITES[write](world, lost)
+    assert world.queue.heartbeat(held).token == held.token
+
+
+@pytest.mark.parametrize("write", _WRITES)
+def test_a_lease_given_back_writes_nothing(world: World, write: str) -> None:
+    lease = world.leased(A)
+    world.queue.done(lease, _outcome(A))
+    with pytest.raises(errors.LeaseLost):
+        _WRITES[write](world, lease)
+
+
+def test_a_lease_writes_only_its_own_record(world: World) -> None:
+    world.records.save(_record(B, "b"), world.leased(B))
+    lease = world.leased(A)
+    with pytest.raises(errors.LeaseLost):
+        world.records.save(_record(B, "stolen"), lease)
+    with pytest.raises(errors.LeaseLost):
+        world.records.forget(B, lease)
+    assert world.records.load(B) == _record(B, "b")
+
+
+# --- the inbox ------------------------------------------------------------------------------------
+
+
+def test_what_a_delivery_touches_is_queued(world: World) -> None:
+    world.inbox.accept([_delivery(keys=frozenset({A, EXPLORATION}))])
+    assert {world.leased().key, world.leased().key} == {A, EXPLORATION}
+
+
+def test_deliveries_of_one_batch_coalesce(world: World) -> None:
+    port = frozenset({(A, "p1")})
+    world.inbox.accept([_delivery(keys=frozenset({A})), _delivery(ports=port), _delivery()])
+    assert world.queue.depth() == (1, 0)
+    assert world.leased().ports == {"p1"}
+    assert len(world.history.deliveries(limit=9)) == 3
+
+
+def test_no_deliveries_are_no_work(world: World) -> None:
+    world.inbox.accept([])
+    assert world.history.deliveries(limit=9) == []
+
+
+def test_an_event_of_a_port_touches_its_producer_and_every_consumer(world: World) -> None:
+    lease = world.leased(B)
+    world.links.replace(B, [_link(1, B, "p1"), _link(2, B, "p2")], lease)
+    world.queue.done(lease, _outcome(B))
+    lease = world.leased(EXPLORATION)
+    denied = _link(3, EXPLORATION, "p1", status=model.LinkStatus.DENIED)
+    world.links.replace(EXPLORATION, [denied], lease)
+    world.queue.done(lease, _outcome(EXPLORATION))
+    world.inbox.accept([_delivery(ports=frozenset({(A, "p1")}))])
+    leases = [world.leased() for _ in range(3)]
+    assert {lease.key: lease.ports for lease in leases} == {
+        A: frozenset({"p1"}),
+        B: frozenset(),
+        EXPLORATION: frozenset(),
+    }
+    assert world.flags.get("resync_wanted") is None
+
+
+def test_a_legacy_link_is_resolved_to_consumer_and_producer(world: World) -> None:
+    lease = world.leased(B)
+    world.links.replace(B, [_link(1, B, "p1")], lease)
+    world.queue.done(lease, _outcome(B))
+    world.inbox.accept([_delivery(links=frozenset({"link-1"}))])
+    leases = [world.leased() for _ in range(2)]
+    assert {lease.key: lease.ports for lease in leases} == {A: frozenset({"p1"}), B: frozenset()}
+    assert world.flags.get("resync_wanted") is None
+
+
+@pytest.mark.parametrize(
+    "touched", [{"resync": True}, {"links": frozenset({"nobody knows"})}], ids=["asked", "unknown"]
+)
+def test_what_cannot_be_resolved_asks_for_a_resync(
+    world: World, touched: dict[str, object]
+) -> None:
+    world.inbox.accept([_delivery(**touched)])
+    assert world.flags.get("resync_wanted") == "yes"
+    assert world.queue.depth() == (0, 0)
+
+
+def test_a_delivery_ends_the_wait_of_a_failed_key(world: World) -> None:
+    world.queue.retry(world.leased(A), _outcome(A, "retry"), 300)
+    world.inbox.accept([_delivery(keys=frozenset({A}))])
+    assert world.leased().key == A
+
+
+# --- records --------------------------------------------------------------------------------------
+
+
+def test_a_record_comes_back_as_it_was_saved(world: World) -> None:
+    world.records.save(_record(), world.leased(A))
+    assert world.records.load(A) == _record()
+    assert world.records.by_namespace("sales") == _record()
+
+
+def test_what_is_not_there_is_none(world: World) -> None:
+    assert world.records.load(A) is None
+    assert world.records.by_namespace("sales") is None
+
+
+def test_a_record_is_overwritten_in_whole(world: World) -> None:
+    lease = world.leased(A)
+    world.records.save(_record(), lease)
+    bare = model.Record(key=A, namespace="sales-eu", phase=model.Phase.ARCHIVED)
+    world.records.save(bare, lease)
+    assert world.records.load(A) == bare
+    assert world.records.by_namespace("sales") is None
+
+
+def test_lists_hold_no_secrets(world: World) -> None:
+    world.records.save(_record(), world.leased(A))
+    for listed in (world.records.known(), world.records.page(limit=5)):
+        credentials = listed[0].credentials
+        assert credentials.current == model.AccessKey("AKIA1", "")
+        assert credentials.pending is not None
+        assert credentials.pending.key == model.AccessKey("AKIA2", "")
+
+
+def test_a_record_from_a_list_cannot_be_saved_over_its_secrets(world: World) -> None:
+    lease = world.leased(A)
+    world.records.save(_record(), lease)
+    with pytest.raises(ValueError, match="without its secret"):
+        world.records.save(world.records.known()[0], lease)
+    assert world.records.load(A) == _record()
+
+
+def test_a_forgotten_record_is_gone_and_its_history_stays(world: World) -> None:
+    lease = world.leased(A)
+    world.records.save(_record(), lease)
+    world.records.forget(A, lease)
+    world.records.forget(A, lease)
+    world.queue.done(lease, _outcome(A))
+    assert world.records.load(A) is None
+    assert len(world.history.outcomes(A, limit=9)) == 1
+
+
+def test_records_are_listed_by_namespace_and_paged_by_key(world: World) -> None:
+    for key, namespace in ((A, "c"), (B, "a"), (C, "b")):
+        world.records.save(model.Record(key=key, namespace=namespace), world.leased(key))
+    assert [record.namespace for record in world.records.known()] == ["a", "b", "c"]
+    first = world.records.page(limit=2)
+    assert [record.key for record in first] == [A, B]
+    assert [record.key for record in world.records.page(limit=2, after=B)] == [C]
+    assert world.records.page(limit=2, after=C) == ()
+
+
+def test_a_namespace_belongs_to_the_living_before_the_released(world: World) -> None:
+    released = model.Record(key=A, namespace="n", released_at=world.clock())
+    world.records.save(released, world.leased(A))
+    assert world.records.by_namespace("n") == released
+    living = model.Record(key=B, namespace="n")
+    world.records.save(living, world.leased(B))
+    assert world.records.by_namespace("n") == living
+
+
+def test_digests_show_what_was_settled_of_everything_not_released(world: World) -> None:
+    world.records.save(_record(), world.leased(A))
+    world.records.save(model.Record(key=B, namespace="b"), world.leased(B))
+    gone = model.Record(key=C, namespace="c", released_at=world.clock())
+    world.records.save(gone, world.leased(C))
+    assert world.records.digests() == {A: ("d1", _record().next_at), B: ("", None)}
+
+
+def test_keys_are_due_when_their_time_has_come(world: World) -> None:
+    now = world.clock()
+    soon = {A: now, B: now - timedelta(seconds=1), C: now + timedelta(microseconds=1)}
+    for key, moment in soon.items():
+        lease = world.leased(key)
+        world.records.save(model.Record(key=key, namespace="n", next_at=moment), lease)
+        world.queue.done(lease, _outcome(key))
+    assert world.records.due(now) == (B, A)
+
+
+def test_a_key_in_the_queue_is_not_due(world: World) -> None:
+    now = world.clock()
+    lease = world.leased(A)
+    world.records.save(model.Record(key=A, namespace="n", next_at=now), lease)
+    assert world.records.due(now) == ()
+    world.queue.done(lease, _outcome(A))
+    assert world.records.due(now) == (A,)
+
+
+# --- links, flags, history ------------------------------------------------------------------------
+
+
+def test_links_of_a_consumer_are_replaced_in_whole(world: World) -> None:
+    lease = world.leased(B)
+    world.links.replace(B, [_link(1, B, "p1"), _link(2, B, "p2")], lease)
+    changed = _link(2, B, "p3", valid_until=date(2027, 1, 1), mode="write")
+    world.links.replace(B, [changed, _link(4, B, "p4")], lease)
+    found = {port: world.links.consumers(port) for port in ("p1", "p2", "p3", "p4")}
+    nobody, b = frozenset[model.Key](), frozenset({B})
+    assert found == {"p1": nobody, "p2": nobody, "p3": b, "p4": b}
+
+
+def test_links_of_other_consumers_stay(world: World) -> None:
+    world.links.replace(B, [_link(1, B, "p1")], world.leased(B))
+    world.links.replace(C, [_link(2, C, "p1")], world.leased(C))
+    world.links.replace(C, [], world.leased(A))
+    assert world.links.consumers("p1") == {B}
+
+
+def test_flags_are_kept_and_cleared(world: World) -> None:
+    assert world.flags.get("mass_deletion") is None
+    world.flags.put("mass_deletion", "7 of 9")
+    world.flags.put("mass_deletion", "8 of 9")
+    assert world.flags.get("mass_deletion") == "8 of 9"
+    world.flags.put("mass_deletion", None)
+    world.flags.put("mass_deletion", None)
+    assert world.flags.get("mass_deletion") is None
+
+
+def test_deliveries_are_shown_newest_first_and_paged(world: World) -> None:
+    sent = [_delivery(keys=frozenset({_key(n), _key(9)})) for n in range(1, 4)]
+    sent[2] = dataclasses.replace(sent[2], wire=model.Wire.V2, status_code=None)
+    for delivery in sent:
+        world.inbox.accept([delivery])
+    newest = world.history.deliveries(limit=2)
+    assert [row["id"] for row in newest] == [sent[2].id, sent[1].id]
+    older = world.history.deliveries(limit=2, before=newest[-1]["row_id"])
+    assert dict(older[0]) == {
+        "row_id": older[0]["row_id"],
+        "id": sent[0].id,
+        "received_at": sent[0].received_at,
+        "wire": "v1",
+        "subject": "POST /api/data_products/{id}",
+        "status_code": 200,
+        "touched": (str(_key(1)), str(_key(9))),
+        "resync": False,
+    }
+    assert newest[0]["status_code"] is None
+
+
+def test_outcomes_of_a_key_are_shown_newest_first(world: World) -> None:
+    world.queue.retry(world.leased(A), _outcome(A, "retry", message="bad \ud800\x00"), 0)
+    world.clock.advance(1)
+    next_at = world.clock() + timedelta(days=1)
+    actions = ("create-key", "publish")
+    world.queue.done(world.leased(), _outcome(A, actions=actions, next_at=next_at))
+    world.queue.done(world.leased(B), _outcome(B))
+    newest, oldest = world.history.outcomes(A, limit=9)
+    assert dict(newest) == {
+        "row_id": newest["row_id"],
+        "at": world.clock(),
+        "status": "done",
+        "actions": actions,
+        "message": "",
+        "next_at": next_at,
+    }
+    assert (oldest["status"], oldest["message"]) == ("retry", "bad \ud800\x00")
+    assert len(world.history.outcomes(A, limit=1)) == 1
+
+
+def test_pruning_drops_what_is_older(world: World) -> None:
+    world.inbox.accept([_delivery(keys=frozenset({A}))])
+    world.queue.done(world.leased(), _outcome(A))
+    world.clock.advance(3600)
+    world.queue.done(world.leased(A), _outcome(A, "condition"))
+    assert world.history.prune(world.clock()) == 2
+    assert world.history.deliveries(limit=9) == []
+    assert [row["status"] for row in world.history.outcomes(A, limit=9)] == ["condition"]
+    assert world.history.prune(world.clock()) == 0
