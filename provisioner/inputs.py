@@ -41,8 +41,8 @@ def rows(grants: Sequence[model.Grant], named: Named) -> tuple[dotenv.Input, ...
             producer=grant.producer_namespace,
             port=grant.port_namespace,
             url=f"s3://{grant.locations[0].bucket}/{port_location(grant)}",
-            mode=grant.access.value,
-            valid_until=grant.valid_until.isoformat() if grant.valid_until else None,
+            mode=grant.access,
+            valid_until=grant.valid_until,
         )
         for grant in grants
     ]

@@ -5,7 +5,7 @@ Names and texts from the portal are printed as plain text: no markup in them tak
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,22 @@ def console(*, stderr: bool = False) -> Console:
     from rich.console import Console
 
     return Console(stderr=stderr, highlight=False)
+
+
+def progress(
+    out: Console,
+) -> Callable[[Iterable[model.Key], str, int], Iterator[model.Key]]:
+    """Return what passes keys through and shows how far it is, where a person looks."""
+
+    def pass_through(keys: Iterable[model.Key], title: str, total: int) -> Iterator[model.Key]:
+        if not out.is_terminal:
+            yield from keys
+            return
+        from rich.progress import track
+
+        yield from track(keys, description=title, total=total, console=out, transient=True)
+
+    return pass_through
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -103,6 +119,15 @@ def show_product(out: Console, record: model.Record, now: datetime) -> None:
         _row(facts, condition.type, f"{condition.message} (since {condition.since:%Y-%m-%d %H:%M})")
     _row(facts, "looks again", record.next_at.isoformat() if record.next_at else "on any change")
     out.print(facts)
+
+
+def show_outcomes(out: Console, outcomes: Sequence[model.Outcome]) -> None:
+    """Print how each reconcile ended."""
+    table = _table("Reconciled", "product", "ended", "actions", "why")
+    for outcome in outcomes:
+        actions = ", ".join(outcome.actions) or "-"
+        _row(table, outcome.key.id, outcome.status, actions, outcome.message or "-")
+    out.print(table)
 
 
 def _age(since: datetime | None, now: datetime | None = None) -> str:

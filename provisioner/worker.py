@@ -38,6 +38,8 @@ class Duty:
     portal: ports.PortalReader
     metrics: telemetry.Metrics
     heartbeat_seconds: float = 10.0
+    wake: Callable[[], None] = lambda: None
+    """Called from any thread when a run has queued other keys."""
 
 
 class Guard:
@@ -66,6 +68,7 @@ def run_once(duty: Duty, lease: model.Lease, guard: Callable[[], None]) -> model
             if lease.ports:
                 touched = resync.expand(duty.portal, lease)
                 duty.queue.touch(touched, model.Priority.EVENT)
+                duty.wake()
             outcome = duty.reconciler.reconcile(lease, guard)
         except errors.LeaseLost:
             raise
@@ -148,9 +151,11 @@ class Crew:
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def start(self) -> None:
-        """Start every task."""
+        """Start every task, in the running loop."""
+        self._loop = asyncio.get_running_loop()
         for name, tick in self._clockwork.items():
             self._tasks[name] = asyncio.create_task(self._tick_forever(tick), name=name)
         for number in range(self._workers):
@@ -158,8 +163,9 @@ class Crew:
             self._tasks[name] = asyncio.create_task(self._work(), name=name)
 
     def wake(self) -> None:
-        """Tell the workers that something was queued."""
-        self._wake.set()
+        """Tell the workers, from any thread, that something was queued."""
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._wake.set)
 
     def alive(self) -> Mapping[str, bool]:
         """Tell which tasks are running."""
@@ -200,6 +206,7 @@ class Crew:
         while not self._stopping.is_set():
             try:
                 await asyncio.to_thread(tick)
+                self._wake.set()
             except errors.ReconcileError as error:
                 _log.warning("the clockwork will try again", reason=str(error))
             with contextlib.suppress(TimeoutError):

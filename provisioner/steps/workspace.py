@@ -29,7 +29,23 @@ class Surroundings:
     extension_directory: str
     portal_url: str
     local_root: str | None = None
+    """The same folder as the host sees it; set, `.env.local` is written too."""
     local_endpoint: str | None = None
+
+    def place(self, endpoint: str, root: str, namespace: str) -> dotenv.Place:
+        """Return where one workspace finds things."""
+        return dotenv.Place(
+            endpoint=endpoint,
+            workspace_dir=f"{root.rstrip('/')}/{namespace}",
+            extension_directory=self.extension_directory,
+        )
+
+    def local_place(self, namespace: str) -> dotenv.Place | None:
+        """Return where one workspace finds things on the host, if that is asked for."""
+        if self.local_root is None and self.local_endpoint is None:
+            return None
+        endpoint = self.local_endpoint or self.endpoint
+        return self.place(endpoint, self.local_root or self.root, namespace)
 
 
 class WorkspaceStep:
@@ -89,18 +105,15 @@ class WorkspaceStep:
         return ports.OwnedFiles(
             plain={
                 "ports.json": dotenv.ports_json(outputs, rows),
-                "INPUTS.md": dotenv.inputs_md(rows),
+                "INPUTS.md": dotenv.inputs_md(outputs, rows),
             },
             secret=dotenv.secret_files(
-                endpoint=around.endpoint,
                 bucket=around.bucket,
                 prefix=names.prefix(record.namespace),
                 region=around.region,
                 key=key,
-                workspace_dir=f"{around.root}/{record.namespace}",
-                extension_directory=around.extension_directory,
-                local_root=around.local_root and f"{around.local_root}/{record.namespace}",
-                local_endpoint=around.local_endpoint,
+                place=around.place(around.endpoint, around.root, record.namespace),
+                local=around.local_place(record.namespace),
             ),
         )
 

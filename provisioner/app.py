@@ -1,0 +1,334 @@
+"""Put everything together: the only place where adapters meet ports.
+
+`assemble` builds the parts that every command shares, without asking anybody anything: portal,
+S3 and IAM may all be down. `create_app` adds the edge: receiver, status and the crew of workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import AsyncIterator, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from provisioner import (
+    clockwork,
+    errors,
+    extensions,
+    grants,
+    plan,
+    portal,
+    ports,
+    receiver,
+    reconciler,
+    resync,
+    s3,
+    seal,
+    signature,
+    status,
+    store,
+    telemetry,
+    worker,
+    workqueue,
+    workspace,
+)
+from provisioner.issuers import choose
+from provisioner.settings import Settings
+from provisioner.steps import credentials, finalizer, prefix, protocol, retirement, writeback
+from provisioner.steps import workspace as workspace_step
+
+if TYPE_CHECKING:
+    from starlette.applications import Starlette
+
+FINALIZER = "sqlmesh-provisioner"
+_LEASE_SECONDS = 30.0
+_log = telemetry.Log(__name__)
+
+
+def utc_now() -> datetime:
+    """Return the present."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What every command shares."""
+
+    settings: Settings
+    clock: ports.Clock
+    metrics: telemetry.Metrics
+    store: store.Store
+    queue: workqueue.SqlWorkqueue
+    portal: portal.HttpPortal
+    reconciler: reconciler.Reconciler
+    resync: resync.Resync
+
+    def close(self) -> None:
+        """Close what holds connections."""
+        self.portal.close()
+        self.store.close()
+
+
+def assemble(
+    settings: Settings,
+    *,
+    clock: ports.Clock = utc_now,
+    database_url: str | None = None,
+    checkpoint: Callable[[str], None] = reconciler.no_checkpoint,
+) -> Parts:
+    """Build every part; raise `ConfigurationError` where settings and store do not fit."""
+    metrics = telemetry.Metrics()
+    kept = store.open_store(
+        database_url or settings.database_url, _seal_source(settings), clock=clock
+    )
+    queue = workqueue.SqlWorkqueue(kept.database, clock=clock, lease_seconds=_LEASE_SECONDS)
+    reader = portal.HttpPortal(base_url=settings.dpp_api_url, api_key=settings.dpp_api_key)
+    reconciles = reconciler.Reconciler(
+        portal=reader,
+        records=kept.records,
+        links=kept.links,
+        steps=_steps(settings, reader),
+        rules=_rules(settings),
+        clock=clock,
+        metrics=metrics,
+        checkpoint=checkpoint,
+    )
+    return Parts(
+        settings=settings,
+        clock=clock,
+        metrics=metrics,
+        store=kept,
+        queue=queue,
+        portal=reader,
+        reconciler=reconciles,
+        resync=resync.Resync(
+            portal=reader,
+            desires=reconciles,
+            digests=kept.records,
+            queue=queue,
+            flags=kept.flags,
+            metrics=metrics,
+        ),
+    )
+
+
+def _seal_source(settings: Settings) -> store.SealSource:
+    """Seal with the keys that are set, or with the key file, made if nothing is sealed yet."""
+    if settings.sealing_keys:
+        return seal.Seal(settings.sealing_keys)
+    return lambda has_sealed: seal.load_or_create(
+        settings.sealing_key_file, may_create=not has_sealed
+    )
+
+
+def _rules(settings: Settings) -> plan.Rules:
+    around = _surroundings(settings)
+    return plan.Rules(
+        bucket=settings.s3_bucket,
+        scope=grants.Scope(settings.grant_scope.value),
+        allowed_locations=settings.allowed_locations,
+        finalizer=FINALIZER,
+        ready_lifecycle=settings.ready_lifecycle,
+        fingerprint=plan.digest(vars(around)),
+    )
+
+
+def _surroundings(settings: Settings) -> workspace_step.Surroundings:
+    return workspace_step.Surroundings(
+        endpoint=settings.s3_public_endpoint,
+        bucket=settings.s3_bucket,
+        region=settings.s3_region,
+        root=str(settings.workspace_root),
+        extension_directory=str(settings.duckdb_extension_directory),
+        portal_url=settings.dpp_api_url,
+        local_root=str(settings.local_root) if settings.local_root else None,
+        local_endpoint=settings.s3_local_endpoint,
+    )
+
+
+def _steps(settings: Settings, writer: ports.PortalWriter) -> tuple[protocol.Step, ...]:
+    """List the steps in the order in which they make; they release backwards."""
+    bucket = settings.s3_bucket
+    region, access_key = settings.s3_region, settings.s3_access_key
+    issuer = choose.chosen(
+        settings.issuer.value,
+        endpoint=settings.iam_endpoint,
+        region=region,
+        access_key=access_key,
+        secret_key=settings.s3_secret_key,
+    )
+    objects = s3.S3Store(
+        s3.connect(
+            endpoint=settings.s3_endpoint,
+            region=region,
+            access_key=access_key,
+            secret_key=settings.s3_secret_key,
+        ),
+        bucket=bucket,
+        region=region,
+        create_bucket=settings.s3_create_bucket,
+    )
+    prober = s3.S3Prober(endpoint=settings.s3_endpoint, region=region, bucket=bucket)
+    folders = workspace.CookiecutterWorkspaces(
+        output=settings.template_output_path,
+        template=settings.template_path,
+        uid=settings.workspace_uid,
+        gid=settings.workspace_gid,
+    )
+    return (
+        finalizer.FinalizerStep(writer, FINALIZER),
+        prefix.PrefixStep(objects, bucket),
+        credentials.CredentialsStep(
+            issuer,
+            prober,
+            bucket=bucket,
+            rotation=credentials.Rotation(
+                days=settings.rotation_days, on_grant=settings.rotate_on_grant
+            ),
+        ),
+        workspace_step.WorkspaceStep(folders, _surroundings(settings)),
+        retirement.RetirementStep(issuer, grace_seconds=settings.rotation_grace_seconds),
+        writeback.LifecycleStep(writer, lifecycle=settings.ready_lifecycle),
+        writeback.AssetStep(writer, bucket=bucket),
+    )
+
+
+class Service:
+    """Hold what runs: the receiver's batch and the crew; tell whether they are well."""
+
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        settings = parts.settings
+        does: worker.Reconciles = parts.reconciler
+        if settings.mode.value == "observe":
+            does = reconciler.Observer(parts.reconciler)
+        self._resync_timer = clockwork.ResyncTimer(
+            parts.resync.run,
+            flags=parts.store.flags,
+            clock=parts.clock,
+            every_seconds=settings.resync_seconds,
+        )
+        timers = clockwork.Timers(
+            queue=parts.queue,
+            records=parts.store.records,
+            history=parts.store.history,
+            clock=parts.clock,
+            history_days=settings.history_days,
+            metrics=parts.metrics,
+        )
+        self._crew = worker.Crew(
+            worker.Duty(
+                queue=parts.queue,
+                reconciler=does,
+                portal=parts.portal,
+                metrics=parts.metrics,
+                wake=lambda: self._crew.wake(),
+            ),
+            workers=settings.workers,
+            clockwork={"timers": timers.tick, "resync": self._resync_timer.tick},
+            shutdown_seconds=settings.shutdown_seconds,
+        )
+        self.receiver = receiver.Receiver(
+            parts.store.inbox,
+            signature.Proofs(
+                sign_secrets=settings.webhook_secret,
+                basic_auth=(settings.webhook_basic_auth,) if settings.webhook_basic_auth else (),
+                allow_unsigned=settings.allow_unsigned,
+            ),
+            clock=parts.clock,
+            new_id=lambda: str(uuid.uuid4()),
+            metrics=parts.metrics,
+            on_accepted=self._crew.wake,
+        )
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run everything until the block ends, then drain."""
+        loop = asyncio.get_running_loop()
+        threads = self.parts.settings.workers * 2 + 8
+        loop.set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="provisioner"))
+        if self.parts.store.database.single_process:
+            self.parts.queue.reap(all_owners=True)
+        taking_in = asyncio.create_task(self.receiver.run(), name="receiver")
+        self._crew.start()
+        try:
+            yield
+        finally:
+            await self._crew.stop()
+            taking_in.cancel()
+            await asyncio.gather(taking_in, return_exceptions=True)
+
+    def wake(self) -> None:
+        """Tell the workers that something was queued."""
+        self._crew.wake()
+
+    def health(self) -> tuple[bool, Mapping[str, object]]:
+        """Tell whether every task is alive."""
+        alive = {**self._crew.alive(), "receiver": self.receiver.running}
+        return bool(alive) and all(alive.values()), {"tasks": alive}
+
+    def ready(self) -> tuple[bool, Mapping[str, object]]:
+        """Tell whether the store answers, the tasks run and the first resync was begun."""
+        flags = self.parts.store.flags
+        store_well = self.parts.store.database.healthy()
+        facts: dict[str, object] = {
+            "store": store_well,
+            "workers": self.health()[0],
+            "resync": self._resync_timer.begun,
+        }
+        well = all(facts.values())
+        held_back = flags.get(resync.MASS_DELETION) if store_well else None
+        return well, {**facts, "mass_deletion": held_back} if held_back else facts
+
+
+def create_app(parts: Parts) -> Starlette:
+    """Build the ASGI application; it closes the parts when it ends."""
+    from starlette.applications import Starlette
+
+    service = Service(parts)
+    settings = parts.settings
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        try:
+            async with service.running():
+                yield
+        finally:
+            parts.close()
+
+    routes = [
+        *service.receiver.routes(),
+        *status.routes(
+            health=service.health,
+            ready=service.ready,
+            metrics=parts.metrics,
+            records=parts.store.records,
+            history=parts.store.history,
+            queue=parts.queue,
+            flags=parts.store.flags,
+            clock=parts.clock,
+            admin_tokens=settings.admin_token,
+            read_tokens=settings.admin_read_token,
+            wake=service.wake,
+        ),
+    ]
+    return Starlette(routes=routes, lifespan=lifespan)
+
+
+def prepare(parts: Parts) -> None:
+    """Do what serving needs once: become the one that serves, fill DuckDB's extensions, warn."""
+    settings = parts.settings
+    if not parts.store.database.acquire():
+        raise errors.ConfigurationError(
+            ("PROV_DATABASE_URL: another process is serving this SQLite database",)
+        )
+    for name in settings.unknown:
+        _log.warning("unknown setting ignored", setting=name)
+    if settings.on_delete.value == "purge":
+        _log.warning("PROV_ON_DELETE=purge is not done yet: what is deleted is archived")
+    if settings.extensions_are_ours:
+        extensions.fill(settings.duckdb_extension_directory, extensions.installed())

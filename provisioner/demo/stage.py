@@ -1,0 +1,160 @@
+"""Set the stage of the demo: an embedded S3, a portal, and the provisioner as its own process.
+
+Everything listens on the loopback address and lives below one folder, which is emptied at the
+start; nothing outside of it is touched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from provisioner import errors
+from provisioner.demo import embedded_s3, fake_portal
+
+SECRET = "demo-secret-key"  # noqa: S105 - as users of the portal's demo know it
+BUCKET = "data-products"
+_MARK = ".made-by-provisioner-demo"
+_HOST = "127.0.0.1"
+_START_SECONDS = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """Where everything of a running demo is."""
+
+    root: Path
+    products: Path
+    log: Path
+    portal_url: str
+    provisioner_url: str
+    s3_endpoint: str
+    admin_token: str
+
+
+@contextlib.contextmanager
+def stage(root: Path, *, on_ready: Callable[[str], None] = lambda line: None) -> Iterator[Stage]:
+    """Start all three, yield where they are, and end what was started."""
+    _empty(root)
+    port = free_port(8090)
+    with (
+        embedded_s3.EmbeddedS3() as s3,
+        fake_portal.RunningPortal(
+            fake_portal.FakePortal(
+                style="0.7.0", webhook_url=f"http://{_HOST}:{port}/", webhook_secret=SECRET
+            )
+        ) as portal,
+    ):
+        on_ready(f"S3 and IAM on {s3.endpoint}, a portal on {portal.url}")
+        made = Stage(
+            root=root,
+            products=root / "products",
+            log=root / "provisioner.log",
+            portal_url=portal.url,
+            provisioner_url=f"http://{_HOST}:{port}",
+            s3_endpoint=s3.endpoint,
+            admin_token=secrets.token_urlsafe(24),
+        )
+        with _service(made, _environment(made, s3, port)):
+            on_ready(f"the provisioner on {made.provisioner_url}")
+            yield made
+
+
+def _empty(root: Path) -> None:
+    """Empty the demo's folder; refuse one that the demo has not made."""
+    if root.exists() and any(root.iterdir()) and not (root / _MARK).exists():
+        raise errors.NotOurs("the folder for the demo is not empty and not the demo's", folder=root)
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir(parents=True)
+    (root / _MARK).touch()
+
+
+def free_port(wanted: int) -> int:
+    """Return the port if nobody listens on it, or any free one."""
+    for candidate in (wanted, 0):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((_HOST, candidate))
+            except OSError:
+                continue
+            found: int = probe.getsockname()[1]
+            return found
+    raise errors.Conflict("there is no free port")
+
+
+def _environment(made: Stage, s3: embedded_s3.EmbeddedS3, port: int) -> dict[str, str]:
+    """Return the settings of the demo's provisioner, and of our own environment only PATH."""
+    return {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(made.root),
+        "PROV_DPP_API_URL": made.portal_url,
+        "WEBHOOK_SECRET": SECRET,
+        "PROV_TEMPLATE_OUTPUT_PATH": str(made.products),
+        "PROV_DATABASE_URL": f"sqlite:///{made.root}/provisioner.db",
+        "PROV_ROTATION_GRACE_SECONDS": "3600",
+        "PROV_ADMIN_TOKEN": made.admin_token,
+        "PROV_LOG_FORMAT": "json",
+        "PROV_ISSUER": "iam",
+        "PROV_PORT": str(port),
+        "S3_ENDPOINT": s3.endpoint,
+        "S3_ACCESS_KEY": s3.access_key,
+        "S3_SECRET_KEY": s3.secret_key,
+        "S3_BUCKET": BUCKET,
+    }
+
+
+@contextlib.contextmanager
+def _service(made: Stage, environment: Mapping[str, str]) -> Iterator[None]:
+    """Run `provisioner serve` until the block ends."""
+    command = [sys.executable, "-m", "provisioner", "serve"]
+    with made.log.open("ab") as log:
+        process = subprocess.Popen(
+            command, cwd=made.root, env=dict(environment), stdout=log, stderr=log
+        )
+    try:
+        _wait_ready(made, process)
+        yield
+    finally:
+        process.terminate()
+        try:
+            process.wait(15)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _wait_ready(made: Stage, process: subprocess.Popen[bytes]) -> None:
+    """Wait until the provisioner says that it is ready, or has ended."""
+
+    def ready() -> bool:
+        if process.poll() is not None:
+            tail = made.log.read_text(errors="replace")[-2000:]
+            raise errors.Conflict("the provisioner ended at its start", log=tail)
+        try:
+            return httpx.get(f"{made.provisioner_url}/readyz", timeout=2).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    wait_until(ready, "the provisioner to be ready", seconds=_START_SECONDS)
+
+
+def wait_until(condition: Callable[[], bool], what: str, *, seconds: float = 30.0) -> float:
+    """Wait until a condition holds and return how many seconds it took."""
+    started = time.monotonic()
+    while not condition():
+        if time.monotonic() - started > seconds:
+            raise errors.Conflict("waited in vain", what=what, seconds=seconds)
+        time.sleep(0.02)
+    return time.monotonic() - started

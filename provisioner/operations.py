@@ -1,0 +1,174 @@
+"""Do what the commands ask for, on the same parts as the service; `cli` only reads and prints."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from provisioner import (
+    app,
+    errors,
+    model,
+    names,
+    reconciler,
+    render,
+    resync,
+    setting_rules,
+    settings,
+    worker,
+)
+
+Progress = Callable[[Iterable[model.Key], str, int], Iterator[model.Key]]
+"""Pass keys through while showing how far it is: (keys, title, how many)."""
+_NO_STORE = "sqlite:///:memory:"
+
+
+@contextlib.contextmanager
+def opened(read: settings.Settings, *, read_only: bool = False) -> Iterator[app.Parts]:
+    """Open the parts for one command; read-only, a store that is not there is not made."""
+    url = None
+    if read_only and not _exists(read.database_url):
+        url = _NO_STORE
+    parts = app.assemble(read, database_url=url)
+    try:
+        yield parts
+    finally:
+        parts.close()
+
+
+def _exists(url: str) -> bool:
+    """Tell whether there is a store to read."""
+    file = url.removeprefix("sqlite:///")
+    return file == url or Path(file).exists()
+
+
+def previews(
+    parts: app.Parts, name: str | None, progress: Progress
+) -> tuple[reconciler.Preview, ...]:
+    """Plan one product, or all that the portal lists, without any effect."""
+    keys = _keys(parts, name)
+    return tuple(parts.reconciler.preview(key) for key in progress(keys, "reading", len(keys)))
+
+
+def records(parts: app.Parts, name: str | None) -> tuple[model.Record, ...]:
+    """Return what the store knows of one product, or of all."""
+    if name is None:
+        return parts.store.records.known()
+    found = _record(parts, name)
+    if found is None:
+        raise errors.PermanentError("the store knows no such product", name=ascii(name))
+    return (found,)
+
+
+def _record(parts: app.Parts, name: str) -> model.Record | None:
+    with contextlib.suppress(ValueError):
+        return parts.store.records.load(model.Key.product(name.lower()))
+    return parts.store.records.by_namespace(name)
+
+
+def _keys(parts: app.Parts, name: str | None) -> tuple[model.Key, ...]:
+    """Resolve a namespace or id, by the portal first; all of the portal's where none is named."""
+    if name is not None:
+        with contextlib.suppress(ValueError):
+            return (model.Key.product(name.lower()),)
+    listed = parts.portal.products()
+    if name is None:
+        return tuple(model.Key.product(product.id) for product in listed)
+    for product in listed:
+        if product.namespace == name:
+            return (model.Key.product(product.id),)
+    known = parts.store.records.by_namespace(name)
+    if known is None:
+        raise errors.PermanentError(
+            "neither portal nor store know such a product", name=ascii(name)
+        )
+    return (known.key,)
+
+
+def notices(parts: app.Parts) -> tuple[str, ...]:
+    """Return what a person must know besides the products."""
+    held_back = parts.store.flags.get(resync.MASS_DELETION)
+    if not held_back:
+        return ()
+    return (f"MassDeletion: {held_back}; allow it by: provisioner resync --confirm-deletions",)
+
+
+def reconcile(parts: app.Parts, name: str | None, progress: Progress) -> tuple[model.Outcome, ...]:
+    """Queue products where a service is running; otherwise do the work here."""
+    keys = _keys(parts, name)
+    parts.queue.touch(keys, model.Priority.EVENT)
+    if not parts.store.database.acquire():
+        return tuple(model.Outcome(key=key, status="queued") for key in keys)
+    app.prepare(parts)
+    parts.queue.reap(all_owners=True)
+    return tuple(_work(parts, progress(keys, "reconciling", len(keys))))
+
+
+def _work(parts: app.Parts, keys: Iterator[model.Key]) -> Iterator[model.Outcome]:
+    """Work off as many leases as there are keys; others that are queued wait for the service."""
+    duty = worker.Duty(
+        queue=parts.queue,
+        reconciler=parts.reconciler,
+        portal=parts.portal,
+        metrics=parts.metrics,
+    )
+    for _ in keys:
+        lease = parts.queue.lease(f"cli-{uuid.uuid4().hex[:8]}")
+        if lease is not None:
+            yield worker.run_once(duty, lease, worker.Guard())
+
+
+def as_json(found: Sequence[model.Record]) -> Iterator[str]:
+    """Write records as JSON lines, key ids but no secret."""
+    for record in found:
+        held = record.credentials
+        yield json.dumps(
+            {
+                "id": record.key.id,
+                "namespace": record.namespace,
+                "phase": record.phase,
+                "released": record.released_at is not None,
+                "principal": held.principal,
+                "key_id": held.current.id if held.current else None,
+                "issued_at": held.issued_at and held.issued_at.isoformat(),
+                "grants": [
+                    {"access": grant.access, "location": f"s3://{place.bucket}/{place.prefix}"}
+                    for grant in record.grants
+                    for place in grant.locations
+                ],
+                "conditions": {each.type: each.message for each in record.conditions},
+            }
+        )
+
+
+def template_folder(environ: Mapping[str, str], cwd: Path) -> Path:
+    """Return the template that the settings name, or the shipped one."""
+    return cwd / environ.get("PROV_TEMPLATE_PATH", str(setting_rules.shipped_template()))
+
+
+def render_into(folder: Path, *, template: Path, namespace: str, text: Mapping[str, str]) -> Path:
+    """Render a template into `folder/<namespace>`, which must not be there yet."""
+    names.check_namespace(namespace)
+    target = folder / namespace
+    if target.exists():
+        raise errors.NotOurs("there is something in the way", path=target)
+    context = {
+        "project_name": namespace,
+        "project_slug": names.identifier(namespace),
+        "s3_endpoint": "http://127.0.0.1:9000",
+        "s3_bucket": "data-products",
+        "portal_url": "http://127.0.0.1:8080",
+        "product_id": str(uuid.UUID(int=0)),
+    }
+    made = render.Template(template).render(context, {"domain": "", "owners": "", **text})
+    target.mkdir(parents=True)
+    for path in made.folders:
+        (target / path).mkdir(exist_ok=True)
+    for file in made.files:
+        (target / file.path).write_bytes(file.data)
+        if file.executable:
+            (target / file.path).chmod(0o755)
+    return target

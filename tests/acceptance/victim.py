@@ -1,0 +1,41 @@
+"""Reconcile one product in a process of its own, and die by SIGKILL before its n-th effect.
+
+Run as `python -m tests.acceptance.victim KEY N`; N = 0 lives to the end and prints how many
+effects there were. Settings come from the environment, as for the service.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+from provisioner import app, model, settings, worker
+
+
+def main() -> None:
+    key, fatal = model.Key.product(sys.argv[1]), int(sys.argv[2])
+    effects = 0
+
+    def checkpoint(effect: str) -> None:
+        nonlocal effects
+        effects += 1
+        if effects == fatal:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    parts = app.assemble(settings.load(os.environ, cwd=Path.cwd()), checkpoint=checkpoint)
+    app.prepare(parts)
+    parts.queue.reap(all_owners=True)
+    parts.queue.touch([key], model.Priority.EVENT)
+    duty = worker.Duty(
+        queue=parts.queue, reconciler=parts.reconciler, portal=parts.portal, metrics=parts.metrics
+    )
+    while (lease := parts.queue.lease("victim")) is not None:
+        worker.run_once(duty, lease, worker.Guard())
+    parts.close()
+    print(effects)
+
+
+if __name__ == "__main__":
+    main()

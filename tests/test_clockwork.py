@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+import dataclasses
+from datetime import timedelta
+
+from provisioner import clockwork, errors, model, resync, telemetry
+from tests import builders as b
+from tests import memory_store
+
+KEY = model.Key.product(b.SALES)
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock = memory_store.SettableClock(b.NOW)
+        self.store = memory_store.MemoryStore(clock=self.clock)
+        self.runs = 0
+        self.failure: errors.ReconcileError | None = None
+        self.metrics = telemetry.Metrics()
+        self.timers = clockwork.Timers(
+            queue=self.store.queue,
+            records=self.store.records,
+            history=self.store.history,
+            clock=self.clock,
+            history_days=30,
+            metrics=self.metrics,
+        )
+        self.resync = clockwork.ResyncTimer(
+            self.run, flags=self.store.flags, clock=self.clock, every_seconds=180
+        )
+
+    def run(self) -> None:
+        self.runs += 1
+        if self.failure:
+            raise self.failure
+
+    def remember(self, **changes: object) -> None:
+        self.store.queue.touch([KEY], model.Priority.EVENT)
+        lease = self.store.queue.lease("test")
+        assert lease is not None
+        record = dataclasses.replace(model.Record(key=KEY, namespace="sales"), **changes)  # type: ignore[arg-type]
+        self.store.records.save(record, lease)
+        self.store.queue.done(lease, model.Outcome(key=KEY, status="done"))
+
+
+def test_a_key_whose_time_has_come_is_queued() -> None:
+    world = World()
+    world.remember(next_at=b.NOW + timedelta(hours=1))
+    world.timers.tick()
+    assert world.store.queue.lease("test") is None
+    world.clock.advance(3600)
+    world.timers.tick()
+    assert world.store.queue.lease("test") is not None
+
+
+def test_a_key_that_is_due_is_not_touched_again_while_it_is_queued_or_running() -> None:
+    world = World()
+    world.remember(next_at=b.NOW)
+    world.timers.tick()
+    lease = world.store.queue.lease("test")
+    assert lease is not None
+    world.timers.tick()
+    world.store.queue.done(lease, model.Outcome(key=KEY, status="done"))
+    assert world.store.queue.depth() == (0, 0)
+
+
+def test_leases_that_ran_out_are_freed() -> None:
+    world = World()
+    world.store.queue.touch([KEY], model.Priority.EVENT)
+    assert world.store.queue.lease("dead") is not None
+    world.clock.advance(31)
+    world.timers.tick()
+    assert world.store.queue.lease("living") is not None
+
+
+def test_old_history_is_pruned_every_hour() -> None:
+    world = World()
+    world.remember()
+    world.timers.tick()
+    assert world.store.history.outcomes(KEY, limit=9)
+    world.clock.advance(31 * 86400)
+    world.timers.tick()
+    assert not world.store.history.outcomes(KEY, limit=9)
+
+
+def test_the_depth_of_the_queue_is_a_metric() -> None:
+    world = World()
+    world.store.queue.touch([KEY], model.Priority.EVENT)
+    world.timers.tick()
+    waiting = world.metrics.registry.get_sample_value(
+        "provisioner_queue_keys", {"state": "waiting"}
+    )
+    assert waiting == 1
+
+
+def test_a_resync_runs_at_the_start_and_then_periodically() -> None:
+    world = World()
+    world.resync.tick()
+    assert (world.runs, world.resync.begun) == (1, True)
+    world.clock.advance(179)
+    world.resync.tick()
+    assert world.runs == 1
+    world.clock.advance(2)
+    world.resync.tick()
+    assert world.runs == 2
+
+
+def test_a_resync_that_is_asked_for_runs_at_once_and_once() -> None:
+    world = World()
+    world.resync.tick()
+    resync.request(world.store.flags)
+    world.resync.tick()
+    world.resync.tick()
+    assert world.runs == 2
+
+
+def test_a_resync_that_fails_comes_back_sooner_than_the_next_regular_one() -> None:
+    world = World()
+    world.failure = errors.PortalUnavailable("no answer")
+    world.resync.tick()
+    world.clock.advance(5)
+    world.resync.tick()
+    assert world.runs == 2

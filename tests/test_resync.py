@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import pytest
+
+from provisioner import errors, model, plan, resync, telemetry
+from tests import builders as b
+from tests import memory_portal, memory_store
+
+
+class World:
+    """A portal with products that are all in order, and the resync that looks at them."""
+
+    def __init__(self, count: int) -> None:
+        self.clock = memory_store.SettableClock(b.NOW)
+        self.store = memory_store.MemoryStore(clock=self.clock)
+        views = [
+            model.PortalView(product=b.a_product(b.an_id(n), f"product-{n}"))
+            for n in range(1, count + 1)
+        ]
+        self.portal = memory_portal.MemoryPortal(*views)
+        self.metrics = telemetry.Metrics()
+        self.settle(self.portal.views)
+        self.resync = resync.Resync(
+            portal=self.portal,
+            desires=self,
+            digests=self.store.records,
+            queue=self.store.queue,
+            flags=self.store.flags,
+            metrics=self.metrics,
+        )
+
+    def desired(self, key: model.Key) -> tuple[model.Desired, model.PortalView | None]:
+        view = self.portal.view(key)
+        rules = plan.Rules(bucket="lake")
+        return plan.desired(key, view, rules=rules, namespaces={}, now=self.clock()), view
+
+    def settle(self, keys: Iterable[model.Key]) -> None:
+        """Pretend that every key was reconciled."""
+        for key in keys:
+            self.store.queue.touch([key], model.Priority.EVENT)
+            lease = self.store.queue.lease("test")
+            assert lease is not None
+            wanted, view = self.desired(key)
+            assert view is not None
+            record = model.Record(
+                key=key, namespace=view.product.namespace, settled_digest=wanted.digest
+            )
+            self.store.records.save(record, lease)
+            self.store.queue.done(lease, model.Outcome(key=key, status="done"))
+
+    def queued(self) -> set[model.Key]:
+        found = set()
+        while lease := self.store.queue.lease("test"):
+            found.add(lease.key)
+        return found
+
+    def vanish(self, count: int) -> set[model.Key]:
+        gone = set(sorted(self.portal.views)[:count])
+        for key in gone:
+            del self.portal.views[key]
+        return gone
+
+
+def test_what_is_in_order_is_not_queued() -> None:
+    world = World(3)
+    report = world.resync.run()
+    assert (report.listed, report.queued) == (3, 0)
+    assert world.queued() == set()
+
+
+def test_what_is_new_or_changed_is_queued() -> None:
+    world = World(3)
+    new = world.portal.put(model.PortalView(product=b.a_product(b.an_id(9), "new")))
+    changed = sorted(world.portal.views)[0]
+    world.portal.change(changed, name="Other")
+    world.resync.run()
+    assert world.queued() == {new, changed}
+
+
+def test_a_product_that_vanished_is_queued_for_its_own_look() -> None:
+    world = World(8)
+    gone = world.vanish(1)
+    assert world.resync.run().vanished == 1
+    assert world.queued() == gone
+
+
+@pytest.mark.parametrize(
+    ("known", "gone", "held_back"), [(8, 5, False), (8, 6, True), (80, 8, False), (80, 9, True)]
+)
+def test_releasing_too_much_at_once_releases_nothing(
+    known: int, gone: int, held_back: bool
+) -> None:
+    world = World(known)
+    keys = world.vanish(gone)
+    assert world.resync.run().guarded is held_back
+    assert world.queued() == (set() if held_back else keys)
+    assert (world.store.flags.get(resync.MASS_DELETION) is not None) is held_back
+
+
+def test_products_being_deleted_count_for_the_guard_too() -> None:
+    world = World(8)
+    for key in sorted(world.portal.views)[:6]:
+        world.portal.change(key, status=model.ProductStatus.DELETING)
+    assert world.resync.run().guarded
+    assert world.queued() == set()
+
+
+def test_a_held_back_deletion_goes_on_once_a_person_confirms_it() -> None:
+    world = World(8)
+    keys = world.vanish(7)
+    world.resync.run()
+    resync.request(world.store.flags, confirm_deletions=True)
+    assert not world.resync.run().guarded
+    assert world.queued() == keys
+    assert world.store.flags.get(resync.MASS_DELETION) is None
+    assert world.store.flags.get(resync.CONFIRMED) is None
+
+
+def test_the_guard_does_not_keep_new_products_waiting() -> None:
+    world = World(8)
+    world.vanish(7)
+    new = world.portal.put(model.PortalView(product=b.a_product(b.an_id(99), "new")))
+    assert world.resync.run().guarded
+    assert world.queued() == {new}
+
+
+def test_an_empty_listing_releases_nothing() -> None:
+    world = World(2)
+    world.vanish(2)
+    assert world.resync.run().guarded
+    assert world.queued() == set()
+
+
+@pytest.mark.parametrize(
+    "failure", [errors.PortalUnavailable("no answer"), errors.PortalRejected("not allowed")]
+)
+def test_a_listing_that_fails_releases_nothing(failure: errors.ReconcileError) -> None:
+    world = World(3)
+    world.portal.failure = failure
+    with pytest.raises(type(failure)):
+        world.resync.run()
+    world.portal.failure = None
+    assert world.queued() == set()
+
+
+def test_the_flag_of_the_guard_goes_when_the_portal_is_whole_again() -> None:
+    world = World(8)
+    views = dict(world.portal.views)
+    world.vanish(7)
+    world.resync.run()
+    world.portal.views.update(views)
+    world.resync.run()
+    assert world.store.flags.get(resync.MASS_DELETION) is None
+
+
+def test_touched_ports_are_expanded_to_everyone_the_portal_lists() -> None:
+    consumer = dataclasses.replace(
+        b.a_consumer_view(b.a_link(model.LinkStatus.PENDING)), producers=()
+    )
+    producer = model.PortalView(product=b.a_product(), ports=(b.a_port(),))
+    portal = memory_portal.MemoryPortal(producer, consumer)
+    lease = model.Lease(key=model.Key.product(b.SALES), token="t", expires_at=b.NOW, attempts=0)
+    for ports in (frozenset({b.ORDERS}), frozenset({"*"})):
+        touched = resync.expand(portal, dataclasses.replace(lease, ports=ports))
+        assert touched == {model.Key.product(b.MARKETING)}
+    assert resync.expand(portal, dataclasses.replace(lease, ports=frozenset({b.REFUNDS}))) == set()

@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+
+import pytest
+
+from provisioner import errors, model, telemetry, worker
+from tests import builders as b
+from tests import memory_portal, memory_store
+
+KEY = model.Key.product(b.SALES)
+
+
+class Scripted:
+    """Reconcile as the script says: raise, or return, one entry a run."""
+
+    def __init__(self, *script: Exception | model.Outcome) -> None:
+        self.script = list(script)
+        self.runs: list[model.Key] = []
+        self.guard: Callable[[], None] = lambda: None
+
+    def reconcile(
+        self, lease: model.Lease, guard: Callable[[], None] = lambda: None
+    ) -> model.Outcome:
+        self.runs.append(lease.key)
+        self.guard = guard
+        entry = self.script.pop(0) if self.script else model.Outcome(key=lease.key, status="done")
+        if isinstance(entry, Exception):
+            raise entry
+        return entry
+
+
+class World:
+    def __init__(self, *script: Exception | model.Outcome) -> None:
+        self.clock = memory_store.SettableClock(b.NOW)
+        self.store = memory_store.MemoryStore(clock=self.clock)
+        self.reconciler = Scripted(*script)
+        self.portal = memory_portal.MemoryPortal()
+        self.metrics = telemetry.Metrics()
+        self.duty = worker.Duty(
+            queue=self.store.queue,
+            reconciler=self.reconciler,
+            portal=self.portal,
+            metrics=self.metrics,
+            heartbeat_seconds=0.01,
+        )
+        self.store.queue.touch([KEY], model.Priority.EVENT)
+
+    def run(self) -> model.Outcome:
+        lease = self.store.queue.lease("test")
+        assert lease is not None
+        return worker.run_once(self.duty, lease, worker.Guard())
+
+    def count(self, status: str) -> float:
+        return (
+            self.metrics.registry.get_sample_value(
+                "provisioner_reconciles_total", {"status": status}
+            )
+            or 0.0
+        )
+
+
+def test_what_is_done_leaves_the_queue() -> None:
+    world = World()
+    assert world.run().status == "done"
+    assert world.store.queue.depth() == (0, 0)
+    assert world.count("done") == 1
+
+
+def test_a_temporary_error_is_tried_again_after_the_delay_it_asks_for() -> None:
+    world = World(errors.RateLimited("slower", delay_seconds=7))
+    assert world.run().status == "retry"
+    assert world.store.queue.lease("test") is None
+    world.clock.advance(6.9)
+    assert world.store.queue.lease("test") is None
+    world.clock.advance(0.2)
+    lease = world.store.queue.lease("test")
+    assert lease is not None
+    assert lease.attempts == 1
+
+
+def test_a_temporary_error_without_a_delay_backs_off() -> None:
+    world = World(errors.PortalUnavailable("no answer"))
+    world.run()
+    assert world.store.queue.lease("test") is None
+    world.clock.advance(600)
+    assert world.store.queue.lease("test") is not None
+
+
+def test_a_permanent_error_becomes_an_outcome_and_is_not_retried() -> None:
+    world = World(errors.PortalRejected("not allowed"))
+    outcome = world.run()
+    assert (outcome.status, outcome.message) == ("condition", "not allowed")
+    assert world.store.queue.depth() == (0, 0)
+
+
+def test_an_error_that_nobody_foresaw_is_counted_and_retried() -> None:
+    world = World(ZeroDivisionError("secret text"))
+    outcome = world.run()
+    assert outcome.status == "retry"
+    assert "secret text" not in outcome.message
+    assert world.metrics.registry.get_sample_value("provisioner_unexpected_errors_total") == 1
+
+
+def test_a_lost_lease_is_passed_on_and_nothing_is_written() -> None:
+    world = World(errors.LeaseLost("gone"))
+    with pytest.raises(errors.LeaseLost):
+        world.run()
+    assert world.store.history.outcomes(KEY, limit=5) == []
+
+
+def test_consumers_of_a_touched_port_are_queued_before_the_producer_is_reconciled() -> None:
+    world = World()
+    consumer = b.a_consumer_view(b.a_link())
+    world.portal.put(consumer)
+    world.store.queue.touch([KEY], model.Priority.EVENT, ports=[b.ORDERS])
+    world.run()
+    lease = world.store.queue.lease("test")
+    assert lease is not None
+    assert lease.key == model.Key.product(b.MARKETING)
+
+
+def test_a_portal_that_cannot_list_consumers_keeps_the_ports_for_the_retry() -> None:
+    world = World()
+    world.store.queue.touch([KEY], model.Priority.EVENT, ports=[b.ORDERS])
+    world.portal.failure = errors.PortalUnavailable("no answer")
+    world.run()
+    world.clock.advance(600)
+    lease = world.store.queue.lease("test")
+    assert lease is not None
+    assert lease.ports == {b.ORDERS}
+
+
+def crew(world: World, **clockwork: Callable[[], None]) -> worker.Crew:
+    return worker.Crew(world.duty, workers=2, clockwork=clockwork, shutdown_seconds=5)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():  # noqa: ASYNC110 - what is waited for happens in threads
+            await asyncio.sleep(0)
+
+
+def test_the_crew_works_what_is_queued_and_stops_when_asked() -> None:
+    async def scenario() -> None:
+        world = World()
+        team = crew(world)
+        team.start()
+        await until(lambda: world.reconciler.runs == [KEY])
+        assert all(team.alive().values())
+        await team.stop()
+        assert not any(team.alive().values())
+
+    asyncio.run(scenario())
+
+
+def test_a_wake_up_from_any_thread_starts_work_at_once() -> None:
+    async def scenario() -> None:
+        world = World()
+        team = crew(world)
+        team.start()
+        await until(lambda: world.store.queue.depth() == (0, 0))
+        world.store.queue.touch([KEY], model.Priority.EVENT)
+        threading.Thread(target=team.wake).start()
+        await until(lambda: len(world.reconciler.runs) == 2)
+        await team.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_dead_task_is_seen() -> None:
+    async def scenario() -> None:
+        def die() -> None:
+            raise ZeroDivisionError
+
+        team = crew(World(), timers=die)
+        team.start()
+        await until(lambda: not team.alive()["timers"])
+        await team.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_store_that_fails_does_not_kill_the_clockwork() -> None:
+    async def scenario() -> None:
+        calls = []
+
+        def tick() -> None:
+            calls.append(1)
+            raise errors.StoreUnavailable("locked")
+
+        team = crew(World(), timers=tick)
+        team.start()
+        await until(lambda: len(calls) == 1)
+        assert team.alive()["timers"]
+        await team.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_run_whose_lease_is_lost_is_told_before_its_next_effect() -> None:
+    async def scenario() -> None:
+        world = World()
+        lost = threading.Event()
+
+        class Slow(Scripted):
+            def reconcile(
+                self, lease: model.Lease, guard: Callable[[], None] = lambda: None
+            ) -> model.Outcome:
+                world.clock.advance(60)
+                world.store.queue.reap()
+                for _ in range(10_000):
+                    try:
+                        guard()
+                    except errors.LeaseLost:
+                        lost.set()
+                        raise
+                    threading.Event().wait(0.001)
+                raise AssertionError("never told")
+
+        world.duty = worker.Duty(
+            queue=world.store.queue,
+            reconciler=Slow(),
+            portal=world.portal,
+            metrics=world.metrics,
+            heartbeat_seconds=0.01,
+        )
+        team = worker.Crew(world.duty, workers=1, clockwork={}, shutdown_seconds=5)
+        team.start()
+        await until(lost.is_set)
+        await team.stop()
+
+    asyncio.run(scenario())
