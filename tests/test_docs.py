@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 
-from provisioner import cli, setting_source, settings, telemetry
+from provisioner import cli, setting_source, settings, status, telemetry
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -126,3 +128,15 @@ def test_settings_without_effect_are_admitted() -> None:
         for name in re.findall(r"`([A-Z0-9_]+)`", line)
     }
     assert admitted == {each.name for each in settings.SETTINGS if each.attribute not in read}
+
+
+def test_every_route_is_written_down() -> None:
+    unused: Any = None
+    served = status.routes(
+        **dict.fromkeys(inspect.signature(status.routes).parameters, unused)
+        | {"admin_tokens": (), "read_tokens": ()}
+    )
+    paths = {route.path for route in served} | {"/", "/webhook"}
+    written = set(re.findall(r"`(?:GET|POST) (/[^`]*)`", README))
+    assert paths - written == set()
+    assert written - paths == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import Any
 
@@ -710,6 +711,25 @@ def test_the_capability_is_read_from_the_kernel(line: str, held: bool, tmp_path:
     status = tmp_path / "status"
     status.write_text(f"Name:\tpython\n{line}\n", encoding="ascii")
     assert setting_rules._has_cap_chown(status) is held
+
+
+def test_without_a_kernels_word_only_root_gives_files_away(tmp_path: Path) -> None:
+    is_root = os.geteuid() == 0
+    assert setting_rules._has_cap_chown(tmp_path / "missing") is is_root
+
+
+def test_this_machine_is_described_by_its_process() -> None:
+    found = setting_rules.this_machine()
+    assert (found.uid, os.getegid() in found.groups) == (os.geteuid(), True)
+
+
+def test_what_may_not_be_looked_at_is_no_folder_and_is_taken(problems: Any) -> None:
+    # A name too long for the file system raises like a folder that is closed to us, root or not.
+    lines = problems(PROV_TEMPLATE_OUTPUT_PATH="/" + "x" * 300, PROV_TEMPLATE_PATH="y" * 300)
+    assert [line.partition(":")[0] for line in lines] == [
+        "PROV_TEMPLATE_PATH",
+        "PROV_TEMPLATE_OUTPUT_PATH",
+    ]
 
 
 def test_typing_errors_are_named(load: Any) -> None:
