@@ -1,0 +1,73 @@
+"""Put our files into a workspace, tell whether they are there, and take the secret ones away.
+
+All else in a workspace is the user's. A link or a special file that has the name of one of ours
+is replaced, never followed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+
+from provisioner import ground, ports
+
+KEYS = ".aws"
+"""The folder of the credentials files: ours, mode 0700."""
+
+_PLAIN, _SECRET, _FOLDER = 0o644, 0o600, 0o700
+
+
+def publish(workspace: ground.Tree, files: ports.OwnedFiles) -> None:
+    """Write the files that differ, each by rename, plain ones first, in their order."""
+    for mode, texts in ((_PLAIN, files.plain), (_SECRET, files.secret)):
+        for path, text in texts.items():
+            if path.startswith(f"{KEYS}/"):
+                with workspace.make_folder(KEYS, _FOLDER):
+                    pass
+            if not _is_file(workspace, path, text, mode):
+                workspace.write(path, text.encode(), mode)
+    _tidy(workspace)
+    with contextlib.suppress(FileNotFoundError), workspace.folder(KEYS) as keys:
+        _tidy(keys)
+
+
+def is_published(workspace: ground.Tree, files: ports.OwnedFiles) -> bool:
+    """Tell whether the files lie there exactly so, and nothing half-written beside them."""
+    for mode, texts in ((_PLAIN, files.plain), (_SECRET, files.secret)):
+        if not all(_is_file(workspace, path, text, mode) for path, text in texts.items()):
+            return False
+    if workspace.unfinished():
+        return False
+    with contextlib.suppress(FileNotFoundError), workspace.folder(KEYS) as keys:
+        return not keys.unfinished()
+    return True
+
+
+def _is_file(workspace: ground.Tree, path: str, text: str, mode: int) -> bool:
+    wanted = ground.File(data=text.encode(), mode=mode, uid=workspace.uid)
+    try:
+        return workspace.read(path) == wanted
+    except ground.ChangedByUser:
+        return False
+
+
+def retract(workspace: ground.Tree) -> None:
+    """Remove the secret files; what the user put into `.aws/` stays, and `.aws/` with it."""
+    for path in (".env", ".env.local"):
+        workspace.remove(path)
+    _tidy(workspace)
+    try:
+        with workspace.folder(KEYS) as keys:
+            for path in ("credentials", "config"):
+                keys.remove(path)
+            _tidy(keys)
+    except FileNotFoundError:
+        return
+    except ground.ChangedByUser:
+        workspace.remove(KEYS)
+    else:
+        workspace.remove_empty(KEYS)
+
+
+def _tidy(folder: ground.Tree) -> None:
+    for name in folder.unfinished():
+        folder.remove(name)
