@@ -143,6 +143,9 @@ def _engine(findings: Findings) -> None:
     if values["s3_public_endpoint"] is None:
         values["s3_public_endpoint"] = endpoint or f"https://s3.{values['s3_region']}.amazonaws.com"
     values["iam_endpoint"] = values["iam_endpoint"] or endpoint
+    for name in ("S3_PUBLIC_ENDPOINT", "S3_LOCAL_ENDPOINT"):
+        if "[" in (values[name.lower()] or ""):
+            findings.refuse(name, "a host name or IPv4 address: it goes into .env")
 
 
 def _store(findings: Findings, cwd: Path) -> None:

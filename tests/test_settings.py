@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from provisioner import errors, setting_rules, settings
+from provisioner import dotenv, errors, model, setting_rules, setting_types, settings
 
 KEY = "A" * 43 + "="
 OTHER_KEY = "b-_9" * 10 + "abc="
@@ -420,6 +421,40 @@ def test_endpoints_hold_no_path(name: str, load: Any, problems: Any) -> None:
     assert getattr(load(**{name: "http://s3:9000/"}), name.lower()) == "http://s3:9000"
     (line,) = problems(**{name: "http://s3:9000/path"})
     assert line.startswith(f"{name}: expects an http or https URL of a host and port")
+
+
+@pytest.mark.parametrize(
+    ("given", "refused"),
+    [
+        ("S3_ENDPOINT", "S3_PUBLIC_ENDPOINT"),
+        ("S3_PUBLIC_ENDPOINT", "S3_PUBLIC_ENDPOINT"),
+        ("S3_LOCAL_ENDPOINT", "S3_LOCAL_ENDPOINT"),
+    ],
+)
+def test_endpoints_of_workspaces_hold_no_brackets(given: str, refused: str, problems: Any) -> None:
+    (line,) = problems(**{given: "http://[::1]:9000"})
+    assert line == f"{refused}: expects a host name or IPv4 address: it goes into .env"
+
+
+@pytest.mark.parametrize("character", [chr(code) for code in range(32, 127)])
+def test_paths_take_exactly_what_dotenv_takes(character: str) -> None:
+    path = f"/a{character}b"
+    place = dotenv.Place(
+        endpoint="http://s3:9000", workspace_dir=path, extension_directory="/opt/x"
+    )
+    key = model.AccessKey("AKIAEXAMPLE", "secret")
+    assert _taken(lambda: setting_types.plain_path(path), setting_types.Unfit) == _taken(
+        lambda: dotenv.secret_files(bucket="b", prefix="p/", region="r", key=key, place=place),
+        ValueError,
+    )
+
+
+def _taken(attempt: Callable[[], object], refusal: type[Exception]) -> bool:
+    try:
+        attempt()
+    except refusal:
+        return False
+    return True
 
 
 def test_a_token_endpoint_may_have_a_query(load: Any) -> None:
