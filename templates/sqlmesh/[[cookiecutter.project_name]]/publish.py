@@ -1,0 +1,38 @@
+"""Publish the output ports again, from what prod holds now.
+
+A plan or a run publishes by itself; this is for when that failed (S3 was away, a key had
+expired): SQLMesh counts the run as done and would not try again.
+"""
+
+import sys
+from pathlib import Path
+
+from sqlmesh import Context
+from sqlmesh.core.console import configure_console
+from sqlmesh.core.environment import execute_environment_statements
+from sqlmesh.core.macros import RuntimeStage
+from sqlmesh.utils.errors import SQLMeshError
+
+
+def main():
+    """Run the statements that follow a plan of prod."""
+    configure_console()
+    context = Context(paths=[str(Path(__file__).resolve().parent)])
+    environment = context.state_reader.get_environment("prod")
+    if environment is None:
+        sys.exit("There is nothing in prod yet: run `sqlmesh plan` first.")
+    execute_environment_statements(
+        adapter=context.engine_adapter,
+        environment_statements=context.state_reader.get_environment_statements("prod"),
+        runtime_stage=RuntimeStage.AFTER_ALL,
+        environment_naming_info=environment.naming_info,
+        default_catalog=context.default_catalog,
+        snapshots=context.scheduler(environment="prod").snapshots_by_name,
+    )
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except SQLMeshError as error:
+        sys.exit(f"Error: {error}")
