@@ -154,13 +154,18 @@ def _steps(settings: Settings, writer: ports.PortalWriter) -> tuple[protocol.Ste
     """List the steps in the order in which they make; they release backwards."""
     bucket = settings.s3_bucket
     region, access_key = settings.s3_region, settings.s3_access_key
-    issuer = choose.chosen(
+    issuer, how = choose.choose(
         settings.issuer.value,
+        client=s3.connect(
+            endpoint=settings.iam_endpoint,
+            region=region,
+            access_key=access_key,
+            secret_key=settings.s3_secret_key,
+            service="iam",
+        ),
         endpoint=settings.iam_endpoint,
-        region=region,
-        access_key=access_key,
-        secret_key=settings.s3_secret_key,
     )
+    _log.info("issuer", chosen=how)
     objects = s3.S3Store(
         s3.connect(
             endpoint=settings.s3_endpoint,

@@ -24,7 +24,7 @@ _NAMESPACE = click.argument("namespace", required=False)
 @click.group(context_settings=_CONTEXT)
 @click.version_option(__version__, prog_name="provisioner")
 def cli() -> None:
-    r"""Give every data product of the portal a workspace, an S3 prefix and scoped credentials.
+    """Give every data product of the portal a workspace, an S3 prefix and scoped credentials.
 
     \b
     New here?            provisioner demo            (everything embedded, nothing to set up)
@@ -34,7 +34,7 @@ def cli() -> None:
 
     Settings come from the environment (PROV_DPP_API_URL, WEBHOOK_SECRET, S3_ENDPOINT, ...); each
     can also be given as NAME_FILE. docs/settings.md lists them all.
-    """
+    """  # noqa: D301 - click wants the backspace itself
 
 
 @cli.command()

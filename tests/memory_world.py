@@ -1,0 +1,132 @@
+"""A whole world in memory: portal, engine, folders and store, with the real reconciler in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from provisioner import model, plan, reconciler, telemetry, worker
+from provisioner.steps import credentials, finalizer, prefix, retirement, workspace, writeback
+from tests import builders as b
+from tests import memory_portal, memory_s3, memory_store, memory_workspaces
+
+BUCKET = "lake"
+GRACE_SECONDS = 3600
+
+
+class Killed(BaseException):
+    """End the process at this point; nothing in the program catches it."""
+
+
+class MemoryWorld:
+    """Reconcile against doubles; `checkpoint` sees the name of every effect before it happens."""
+
+    def __init__(self, *views: model.PortalView, lifecycle: str = "Ready") -> None:
+        self.clock = memory_store.SettableClock(b.NOW)
+        self.store = memory_store.MemoryStore(clock=self.clock)
+        self.portal = memory_portal.MemoryPortal(*views)
+        self.objects = memory_s3.MemoryObjectStore(BUCKET)
+        self.issuer = memory_s3.MemoryIssuer(clock=self.clock, policy_limit=20_000)
+        self.prober = memory_s3.MemoryProber(self.issuer, BUCKET)
+        self.folders = memory_workspaces.MemoryWorkspaces()
+        self.effects: list[str] = []
+        self.checkpoint: Callable[[str], None] = lambda effect: None
+        self.metrics = telemetry.Metrics()
+        self.reconciler = reconciler.Reconciler(
+            portal=self.portal,
+            records=self.store.records,
+            links=self.store.links,
+            steps=(
+                finalizer.FinalizerStep(self.portal, "ours"),
+                prefix.PrefixStep(self.objects, BUCKET),
+                credentials.CredentialsStep(
+                    self.issuer, self.prober, bucket=BUCKET, rotation=credentials.Rotation()
+                ),
+                workspace.WorkspaceStep(self.folders, SURROUNDINGS),
+                retirement.RetirementStep(self.issuer, grace_seconds=GRACE_SECONDS),
+                writeback.LifecycleStep(self.portal, lifecycle=lifecycle),
+                writeback.AssetStep(self.portal, bucket=BUCKET),
+            ),
+            rules=plan.Rules(bucket=BUCKET, finalizer="ours"),
+            clock=self.clock,
+            metrics=self.metrics,
+            checkpoint=self._note,
+        )
+        self.duty = worker.Duty(
+            queue=self.store.queue,
+            reconciler=self.reconciler,
+            portal=self.portal,
+            metrics=self.metrics,
+        )
+
+    def _note(self, effect: str) -> None:
+        self.effects.append(effect)
+        self.checkpoint(effect)
+
+    def reconcile(self, key: model.Key) -> model.Outcome:
+        """Reconcile one key once, as a worker does."""
+        self.store.queue.touch([key], model.Priority.EVENT)
+        self.effects.clear()
+        lease = self.store.queue.lease("test")
+        assert lease is not None
+        assert lease.key == key
+        return worker.run_once(self.duty, lease, worker.Guard())
+
+    def settle(self, key: model.Key) -> None:
+        """Reconcile until nothing is left to do, waiting where a retry or a date asks for it."""
+        for _ in range(20):
+            outcome = self.reconcile(key)
+            if outcome.status == "done" and not self.effects:
+                return
+            if outcome.status == "retry":
+                self.clock.advance(61)
+        raise AssertionError("never settled")
+
+    def restart(self) -> None:
+        """Do what a process does at its start: free the leases of the dead one."""
+        self.checkpoint = lambda effect: None
+        self.store.queue.reap(all_owners=True)
+
+    def record(self, key: model.Key) -> model.Record:
+        found = self.store.records.load(key)
+        assert found is not None
+        return found
+
+    def file(self, namespace: str, path: str) -> str | None:
+        folder = self.folders.folders.get(namespace)
+        return folder.files.get(path) if folder else None
+
+    def published_key(self, namespace: str) -> model.AccessKey | None:
+        """Return the key that `.env` names."""
+        text = self.file(namespace, ".env")
+        if text is None:
+            return None
+        env = dict(line.split("=", 1) for line in text.splitlines())
+        return model.AccessKey(env["S3_ACCESS_KEY"], env["S3_SECRET_KEY"])
+
+    def may(self, namespace: str, action: str, key: str) -> bool:
+        """Tell whether the key in a workspace's `.env` may do something to an object."""
+        published = self.published_key(namespace)
+        return (
+            published is not None
+            and self.issuer.knows(published)
+            and self.issuer.allowed(published.id, action, f"arn:aws:s3:::{BUCKET}/{key}")
+        )
+
+    def live_keys(self) -> set[str]:
+        return {key for held in self.issuer.principals.values() for key in held.keys}
+
+
+SURROUNDINGS = workspace.Surroundings(
+    endpoint="http://127.0.0.1:9000",
+    bucket=BUCKET,
+    region="us-east-1",
+    root="/workspace/products",
+    extension_directory="/opt/duckdb/extensions",
+    portal_url="http://127.0.0.1:8080",
+)
+SALES, MARKETING = model.Key.product(b.SALES), model.Key.product(b.MARKETING)
+
+
+def a_producer() -> model.PortalView:
+    """Describe sales with its port."""
+    return model.PortalView(product=b.a_product(), ports=(b.a_port(),))

@@ -1,0 +1,152 @@
+"""Stop at every single effect, start again, and expect the same world as if nothing had happened.
+
+All the while the key in `.env` of a live product must work: that is looked at before each effect.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from provisioner import model
+from tests import builders as b
+from tests import memory_world as w
+from tests.memory_world import MARKETING, SALES, MemoryWorld
+
+Change = Callable[[MemoryWorld], None]
+
+
+def create(world: MemoryWorld) -> None:
+    world.portal.put(b.a_consumer_view())
+
+
+def approve(world: MemoryWorld) -> None:
+    world.portal.put(b.a_consumer_view(b.a_link()))
+
+
+def revoke(world: MemoryWorld) -> None:
+    world.portal.put(b.a_consumer_view(b.a_link(model.LinkStatus.REVOKED)))
+
+
+def grow_old(world: MemoryWorld) -> None:
+    world.clock.advance(31 * 86400)
+
+
+def archive(world: MemoryWorld) -> None:
+    world.portal.change(MARKETING, status=model.ProductStatus.ARCHIVED)
+
+
+def activate(world: MemoryWorld) -> None:
+    world.portal.change(MARKETING, status=model.ProductStatus.ACTIVE)
+
+
+def delete(world: MemoryWorld) -> None:
+    world.portal.delete(MARKETING)
+
+
+def outlive_grace(world: MemoryWorld) -> None:
+    world.clock.advance(w.GRACE_SECONDS + 1)
+
+
+STORIES: dict[str, tuple[list[Change], Change]] = {
+    "create": ([], create),
+    "create with a grant": ([], approve),
+    "approve": ([create], approve),
+    "revoke": ([approve], revoke),
+    "rotate": ([approve], grow_old),
+    "end a grace": ([create, approve], outlive_grace),
+    "archive": ([approve], archive),
+    "activate again": ([approve, archive], activate),
+    "delete": ([approve], delete),
+}
+
+
+def a_world(before: list[Change], change: Change) -> MemoryWorld:
+    world = MemoryWorld(w.a_producer())
+    world.settle(SALES)
+    for each in before:
+        each(world)
+        world.settle(MARKETING)
+    change(world)
+    return world
+
+
+def snapshot(world: MemoryWorld) -> dict[str, Any]:
+    """Describe all that lasts, without what is random or dated."""
+    record = world.record(MARKETING)
+    published = world.published_key("marketing")
+    return {
+        "objects": sorted(world.objects.objects),
+        "principals": sorted(world.issuer.principals),
+        "policies": {n: p.document for n, p in world.issuer.principals.items()},
+        "keys": {n: len(p.keys) for n, p in world.issuer.principals.items()},
+        "files": {n: sorted(f.files) for n, f in world.folders.folders.items()},
+        "archived": {n: sorted(f.files) for n, f in world.folders.archived.items()},
+        "ports": world.file("marketing", "ports.json"),
+        "published is current": published == record.credentials.current,
+        "portal": {str(k): (v.product, v.assets) for k, v in world.portal.views.items()},
+        "record": (record.phase, record.prefix, record.conditions, record.grants),
+        "workspace": (record.workspace.rendered, record.workspace.input_names),
+        "retiring": len(record.credentials.retiring),
+        "released": record.released_at is not None,
+    }
+
+
+def finish(world: MemoryWorld) -> None:
+    """Let retries, strays and graces run out, so that the world is at rest."""
+    world.settle(MARKETING)
+    outlive_grace(world)
+    world.settle(MARKETING)
+
+
+def effects_of(before: list[Change], change: Change) -> list[str]:
+    world = a_world(before, change)
+    seen: list[str] = []
+    world.checkpoint = seen.append
+    world.reconcile(MARKETING)
+    return seen
+
+
+CASES = [
+    pytest.param(story, number, id=f"{story}-before-{number}-{effect}")
+    for story, (before, change) in STORIES.items()
+    for number, effect in enumerate(effects_of(before, change))
+]
+
+
+@pytest.mark.parametrize(("story", "fatal"), CASES)
+def test_a_crash_before_any_effect_changes_nothing_in_the_end(story: str, fatal: int) -> None:
+    before, change = STORIES[story]
+    expected = a_world(before, change)
+    finish(expected)
+
+    world = a_world(before, change)
+    passed = 0
+
+    def watch(effect: str) -> None:
+        nonlocal passed
+        published = world.published_key("marketing")
+        retracting = world.portal.views.get(MARKETING)
+        alive = retracting and retracting.product.status is model.ProductStatus.ACTIVE
+        if published is not None and alive:
+            assert world.issuer.knows(published), f"the key in .env is dead before {effect}"
+        passed += 1
+        if passed > fatal:
+            raise w.Killed
+
+    world.checkpoint = watch
+    with pytest.raises(w.Killed):
+        world.reconcile(MARKETING)
+    world.restart()
+    finish(world)
+    assert snapshot(world) == snapshot(expected)
+    known = world.record(MARKETING).credentials.current
+    others = {k for n, p in world.issuer.principals.items() if "marketing" in n for k in p.keys}
+    assert others == ({known.id} if known else set())
+
+
+def test_there_is_a_crash_in_every_story() -> None:
+    assert {case.values[0] for case in CASES} == set(STORIES)
+    assert len(CASES) > 60
