@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 from provisioner import errors, model, ports, telemetry
 
@@ -41,21 +42,24 @@ class Batch:
     async def run(self) -> None:
         """Store what waits, until cancelled; what then still waits is refused."""
         self.running = True
+        # A thread of its own: acknowledging must not wait for workers that block all the others.
+        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inbox")
         try:
             while True:
                 await self._arrived.wait()
-                await self._store_next()
+                await self._store_next(thread)
         finally:
+            thread.shutdown(wait=False)
             self.running = False
             self._answer(self._waiting, errors.StoreUnavailable("the service is stopping"))
             self._waiting = []
 
-    async def _store_next(self) -> None:
+    async def _store_next(self, thread: ThreadPoolExecutor) -> None:
         batch, self._waiting = self._waiting[:_LARGEST], self._waiting[_LARGEST:]
         if not self._waiting:
             self._arrived.clear()
         deliveries = [delivery for delivery, _ in batch]
-        commit = asyncio.create_task(self._accept(deliveries))
+        commit = asyncio.create_task(self._accept(deliveries, thread))
         try:
             failure = await asyncio.shield(commit)
         except asyncio.CancelledError:
@@ -66,10 +70,13 @@ class Batch:
         if failure is None:
             self._on_accepted()
 
-    async def _accept(self, deliveries: list[model.Delivery]) -> errors.StoreUnavailable | None:
+    async def _accept(
+        self, deliveries: list[model.Delivery], thread: ThreadPoolExecutor
+    ) -> errors.StoreUnavailable | None:
         """Store deliveries in one transaction; return what stood in the way."""
         try:
-            await asyncio.to_thread(self._inbox.accept, deliveries)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(thread, self._inbox.accept, deliveries)
         except errors.StoreUnavailable as exc:
             _log.warning("deliveries cannot be stored", deliveries=len(deliveries), reason=exc)
             return exc

@@ -398,6 +398,23 @@ def test_nobody_is_answered_before_the_commit_of_the_own_delivery() -> None:
     assert [delivery.wire for delivery in edge.inbox.stored] == ["v1", "v2"]
 
 
+def test_an_acknowledgement_does_not_wait_for_threads_that_others_block() -> None:
+    answers: list[int] = []
+
+    async def conversation(edge: Edge) -> None:
+        release = threading.Event()
+        blocked = [asyncio.create_task(asyncio.to_thread(release.wait, 10)) for _ in range(100)]
+        await settle()
+        answers.append((await edge.client.post("/", json=_CALL)).status_code)
+        assert not any(task.done() for task in blocked)
+        release.set()
+        await asyncio.gather(*blocked)
+
+    talk(_OPEN, conversation)
+
+    assert answers == [200]
+
+
 def test_a_commit_that_fails_is_nobodys_acknowledgement() -> None:
     async def conversation(edge: Edge) -> None:
         edge.inbox.gate.clear()
