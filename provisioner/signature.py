@@ -53,6 +53,14 @@ def sign(message: object, secret: str) -> str:
     return _digest(_signed_form(message), secret).decode()
 
 
+def is_one_of(given: bytes, expected: Sequence[bytes]) -> bool:
+    """Compare with every one: neither a match nor its place shows in the time."""
+    matched = False
+    for candidate in expected:
+        matched |= hmac.compare_digest(candidate, given)
+    return matched
+
+
 def _signed_form(message: object) -> bytes:
     return json.dumps(message).encode()
 
@@ -68,7 +76,7 @@ def _check_sign(message: object, headers: Headers, proofs: Proofs) -> bool:
     if given is None:
         return False
     signed_form = _signed_form(message)
-    if not _is_one_of(given, [_digest(signed_form, secret) for secret in secrets]):
+    if not is_one_of(given, [_digest(signed_form, secret) for secret in secrets]):
         raise errors.SignatureError("the signature is wrong")
     return True
 
@@ -83,17 +91,9 @@ def _check_basic(_message: object, headers: Headers, proofs: Proofs) -> bool:
     if scheme.lower() != b"basic":
         return False
     credentials = base64.b64decode(encoded.strip(), validate=True)
-    if not _is_one_of(credentials, [pair.encode() for pair in pairs]):
+    if not is_one_of(credentials, [pair.encode() for pair in pairs]):
         raise errors.SignatureError("the user or password is wrong")
     return True
-
-
-def _is_one_of(given: bytes, expected: Sequence[bytes]) -> bool:
-    """Compare with every one: neither a match nor its place shows in the time."""
-    matched = False
-    for candidate in expected:
-        matched |= hmac.compare_digest(candidate, given)
-    return matched
 
 
 def _only(headers: Headers, name: bytes) -> bytes | None:
