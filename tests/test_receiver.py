@@ -398,6 +398,22 @@ def test_nobody_is_answered_before_the_commit_of_the_own_delivery() -> None:
     assert [delivery.wire for delivery in edge.inbox.stored] == ["v1", "v2"]
 
 
+def test_a_sender_that_gives_up_leaves_the_others_of_its_commit_alone() -> None:
+    async def conversation(edge: Edge) -> None:
+        edge.inbox.gate.clear()
+        first, second = (asyncio.create_task(edge.client.post("/", json=_CALL)) for _ in range(2))
+        await wait_for(edge.inbox.entered)
+        first.cancel()
+        await settle()
+        edge.inbox.gate.set()
+        assert (await second).status_code == 200
+        assert first.cancelled()
+
+    edge = talk(_OPEN, conversation)
+
+    assert len(edge.inbox.stored) == 2
+
+
 def test_an_acknowledgement_does_not_wait_for_threads_that_others_block() -> None:
     answers: list[int] = []
 
