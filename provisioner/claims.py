@@ -62,6 +62,7 @@ def read(root: ground.Tree, namespace: str) -> Claim | None:
 def write(private: ground.Tree, namespace: str, claim: Claim) -> None:
     """Replace the claim to a name, durable."""
     with private.own_folder(_NAMES) as claims:
+        claims.lock(wait=True)  # nobody sweeps what is being written
         claims.write(namespace, json.dumps(asdict(claim)).encode(), _MODE)
 
 
@@ -76,3 +77,11 @@ def confirm(root: ground.Tree, namespace: str) -> None:
 def drop(private: ground.Tree, namespace: str) -> None:
     """Forget the claim to a name."""
     private.remove(f"{_NAMES}/{namespace}")
+
+
+def sweep(private: ground.Tree) -> None:
+    """Remove what writers that died left half-written."""
+    with private.own_folder(_NAMES) as claims:
+        claims.lock(wait=True)
+        for name in claims.unfinished():
+            claims.remove(name)

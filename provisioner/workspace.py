@@ -102,6 +102,7 @@ class CookiecutterWorkspaces:
                 raise errors.Conflict("the workspace is gone", namespace=namespace)
             if owner != product_id:
                 raise _not_ours(namespace)
+            self._sweep(root)
             with root.folder(namespace) as workspace:
                 claims.confirm(root, namespace)
                 owned.publish(workspace, files)
@@ -136,6 +137,7 @@ class CookiecutterWorkspaces:
             claim = claims.read(root, namespace)
             if claim is None or claim.product_id != product_id:
                 return
+            self._sweep(root)
             with root.own_folder(claims.PRIVATE) as private:
                 if claims.owner(root, namespace) == product_id:
                     with root.folder(namespace) as workspace:
@@ -154,6 +156,7 @@ class CookiecutterWorkspaces:
         rendering: blueprint.Rendering,
         files: ports.OwnedFiles,
     ) -> None:
+        self._sweep(root)
         with root.own_folder(claims.PRIVATE) as private, self._staged(private) as stage:
             with stage.make_folder("record", _CLOSED_FOLDER) as record:
                 _record(record, answers, rendering)
@@ -193,7 +196,6 @@ class CookiecutterWorkspaces:
         with private.own_folder("staging") as staging:
             with private.own_folder("staging") as door:
                 door.lock(wait=True)  # nobody sweeps between a folder's making and its lock
-                self._sweep(staging)
                 stage = staging.own_folder(name)
                 stage.lock(wait=True)
             try:
@@ -202,16 +204,26 @@ class CookiecutterWorkspaces:
             finally:
                 staging.remove_all(name)
 
-    def _sweep(self, staging: ground.Tree) -> None:
-        """Once a process: remove what makers that died left in staging."""
+    def _sweep(self, root: ground.Tree) -> None:
+        """Once a process: remove what makers that died left behind."""
         with self._sweeping:
             if self._swept:
                 return
-            for name in staging.names():
-                with staging.folder(name) as left:
-                    if left.lock(wait=False):
-                        staging.remove_all(name)
+            with root.own_folder(claims.PRIVATE) as private:
+                with private.own_folder("staging") as staging:
+                    staging.lock(wait=True)
+                    for name in staging.names():
+                        # What is no folder, or cannot be locked here, is not ours to judge.
+                        with contextlib.suppress(OSError, ground.ChangedByUser):
+                            _remove_unused(staging, name)
+                claims.sweep(private)
             self._swept = True
+
+
+def _remove_unused(staging: ground.Tree, name: str) -> None:
+    with staging.folder(name) as left:
+        if left.lock(wait=False):
+            staging.remove_all(name)
 
 
 def _swap(

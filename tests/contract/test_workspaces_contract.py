@@ -1,0 +1,286 @@
+"""Ask the same of workspaces in memory and in an output folder."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Protocol
+
+import pytest
+
+from provisioner import errors, ports, workspace
+from tests import memory_workspaces
+
+_ID = "6b2ea4ae-9a3e-4d5f-8a0e-0c2f3a4b5c6d"
+_OTHER = "0d9f1a52-1b7c-4c55-9a53-7f0a1d2e3f40"
+_FILES = ports.OwnedFiles(
+    plain={"ports.json": "{}\n", "INPUTS.md": "# Inputs\n"},
+    secret={".aws/config": "[a]\n", ".aws/credentials": "[b]\n", ".env": "KEY=1\n"},
+)
+_ROTATED = ports.OwnedFiles(
+    plain=_FILES.plain, secret={**_FILES.secret, ".aws/credentials": "[c]\n", ".env": "KEY=2\n"}
+)
+
+
+class Bench(Protocol):
+    """Workspaces under test, and what a user or another program does to their folders."""
+
+    workspaces: ports.Workspaces
+
+    def files(self, namespace: str) -> dict[str, str]: ...
+    def put(self, namespace: str, path: str, text: str) -> None: ...
+    def empty(self, namespace: str) -> None: ...
+    def delete(self, namespace: str) -> None: ...
+    def archived(self) -> dict[str, dict[str, str]]: ...
+
+
+class _Memory:
+    def __init__(self, tmp_path: Path) -> None:
+        self._kept = memory_workspaces.MemoryWorkspaces()
+        self.workspaces: ports.Workspaces = self._kept
+
+    def files(self, namespace: str) -> dict[str, str]:
+        folder = self._kept.folders.get(namespace)
+        return dict(folder.files) if folder else {}
+
+    def put(self, namespace: str, path: str, text: str) -> None:
+        self._kept.put(namespace, path, text)
+
+    def empty(self, namespace: str) -> None:
+        self._kept.folders[namespace].files.clear()
+
+    def delete(self, namespace: str) -> None:
+        del self._kept.folders[namespace]
+
+    def archived(self) -> dict[str, dict[str, str]]:
+        return {name: folder.files for name, folder in self._kept.archived.items()}
+
+
+class _Disk:
+    def __init__(self, tmp_path: Path) -> None:
+        template = tmp_path / "template"
+        top = template / "{{cookiecutter.project_slug}}"
+        top.mkdir(parents=True)
+        (template / "cookiecutter.json").write_text(json.dumps({"project_name": ""}))
+        (top / "README.md").write_text("# {{ cookiecutter.project_name }}\n")
+        self._output = tmp_path / "output"
+        self.workspaces: ports.Workspaces = workspace.CookiecutterWorkspaces(
+            output=self._output, template=template
+        )
+
+    def files(self, namespace: str) -> dict[str, str]:
+        return _read(self._output / namespace)
+
+    def put(self, namespace: str, path: str, text: str) -> None:
+        target = self._output / namespace / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text)
+
+    def empty(self, namespace: str) -> None:
+        self.delete(namespace)
+        (self._output / namespace).mkdir()
+
+    def delete(self, namespace: str) -> None:
+        shutil.rmtree(self._output / namespace)
+
+    def archived(self) -> dict[str, dict[str, str]]:
+        archive = self._output / ".provisioner/archive"
+        return {path.name: _read(path) for path in archive.glob("*")}
+
+
+def _read(folder: Path) -> dict[str, str]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_text()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture(params=[_Memory, _Disk], ids=["memory", "disk"])
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Bench:
+    made: Bench = request.param(tmp_path)
+    return made
+
+
+def _spec(product_id: str = _ID) -> ports.WorkspaceSpec:
+    return ports.WorkspaceSpec(
+        product_id=product_id, namespace="sales", context={"project_name": "sales"}
+    )
+
+
+def test_a_new_product_gets_a_rendered_folder_with_our_files(bench: Bench) -> None:
+    bench.workspaces.create(_spec(), _FILES)
+
+    assert bench.files("sales") == {
+        "README.md": "# sales\n",
+        **_FILES.plain,
+        **_FILES.secret,
+    }
+    assert bench.workspaces.owner("sales") == _ID
+    assert bench.workspaces.published("sales", _FILES)
+
+
+def test_what_is_not_there_belongs_to_nobody(bench: Bench) -> None:
+    assert bench.workspaces.owner("sales") is None
+    assert not bench.workspaces.published("sales", _FILES)
+
+
+def test_a_folder_of_somebody_else_is_not_touched(bench: Bench) -> None:
+    bench.put("sales", "theirs.txt", "theirs")
+
+    assert bench.workspaces.owner("sales") == ""
+    with pytest.raises(errors.NotOurs):
+        bench.workspaces.create(_spec(), _FILES)
+    with pytest.raises(errors.NotOurs):
+        bench.workspaces.publish("sales", _ID, _FILES)
+    bench.workspaces.retract("sales", _ID)
+    bench.workspaces.archive("sales", _ID)
+    assert bench.files("sales") == {"theirs.txt": "theirs"}
+
+
+def test_a_folder_of_another_product_is_not_touched(bench: Bench) -> None:
+    bench.workspaces.create(_spec(_OTHER), _FILES)
+    before = bench.files("sales")
+
+    with pytest.raises(errors.NotOurs):
+        bench.workspaces.create(_spec(), _ROTATED)
+    with pytest.raises(errors.NotOurs):
+        bench.workspaces.publish("sales", _ID, _ROTATED)
+    bench.workspaces.retract("sales", _ID)
+    bench.workspaces.archive("sales", _ID)
+    assert bench.files("sales") == before
+    assert bench.workspaces.owner("sales") == _OTHER
+
+
+def test_creating_again_keeps_what_the_user_made_of_it(bench: Bench) -> None:
+    bench.workspaces.create(_spec(), _FILES)
+    bench.put("sales", "README.md", "mine")
+    bench.put("sales", "models/new.sql", "select 1")
+
+    bench.workspaces.create(_spec(), _ROTATED)
+
+    assert bench.files("sales") == {
+        "README.md": "mine",
+        "models/new.sql": "select 1",
+        **_ROTATED.plain,
+        **_ROTATED.secret,
+    }
+
+
+def test_publishing_replaces_our_files_only(bench: Bench) -> None:
+    bench.workspaces.create(_spec(), _FILES)
+    bench.put("sales", ".env.mine", "the user's")
+
+    bench.workspaces.publish("sales", _ID, _ROTATED)
+
+    assert bench.workspaces.published("sales", _ROTATED)
+    assert not bench.workspaces.published("sales", _FILES)
+    assert bench.files("sales")[".env.mine"] == "the user's"
+
+
+def test_a_changed_file_of_ours_is_noticed_and_mended(bench: Bench) -> None:
+    bench.workspaces.create(_spec(), _FILES)
+    bench.put("sales", ".env", "KEY=changed\n")
+
+    assert not bench.workspaces.published("sales", _FILES)
+    bench.workspaces.publish("sales", _ID, _FILES)
+    assert bench.workspaces.published("sales", _FILES)
+
+
+def test_publishing_waits_for_a_folder_that_is_gone(bench: Bench) -> None:
+    bench.workspaces.create(_spec(), _FILES)
+    bench.delete("sales")
+
+    with pytest.raises(errors.Conflict):
+        bench.workspaces.publish("sales", _ID, _FILES)
+
+
+@pytest.mark.parametrize("action", ["delete", "empty"])
+def test_a_folder_that_the_user_took_away_is_made_anew(action: str, bench: Bench) -> None:
+    bench.workspaces.create(_spec(), _FILES)
+    before = bench.files("sales")
+    getattr(bench, action)("sales")
+    assert bench.workspaces.owner("sales") is None
+
+    bench.workspaces.create(_spec(), _FILES)
+
+    assert bench.files("sales") == before
+    assert bench.workspaces.owner("sales") == _ID
+
+
+def test_retracting_takes_the_secrets_and_nothing_else(bench: Bench) -> None:
+    bench.workspaces.create(_spec(), _FILES)
+
+    bench.workspaces.retract("sales", _ID)
+    bench.workspaces.retract("sales", _ID)
+
+    assert bench.files("sales") == {"README.md": "# sales\n", **_FILES.plain}
+    assert bench.workspaces.owner("sales") == _ID
+
+
+def test_archiving_takes_the_folder_out_of_reach_without_its_secrets(bench: Bench) -> None:
+    bench.workspaces.create(_spec(), _FILES)
+    bench.put("sales", "mine.txt", "mine")
+
+    bench.workspaces.archive("sales", _ID)
+    bench.workspaces.archive("sales", _ID)
+
+    assert bench.workspaces.owner("sales") is None
+    assert bench.archived() == {_ID: {"README.md": "# sales\n", "mine.txt": "mine", **_FILES.plain}}
+
+
+def test_a_second_archive_of_a_product_gets_a_number(bench: Bench) -> None:
+    for _ in range(3):
+        bench.workspaces.create(_spec(), _FILES)
+        bench.workspaces.archive("sales", _ID)
+
+    assert sorted(bench.archived()) == [_ID, f"{_ID}.2", f"{_ID}.3"]
+
+
+def test_a_namespace_that_is_used_again_inherits_nothing(bench: Bench) -> None:
+    bench.workspaces.create(_spec(_OTHER), _FILES)
+    bench.put("sales", "old.txt", "old")
+    bench.workspaces.archive("sales", _OTHER)
+
+    bench.workspaces.create(_spec(), _ROTATED)
+    bench.workspaces.archive("sales", _OTHER)
+
+    assert bench.workspaces.owner("sales") == _ID
+    assert "old.txt" not in bench.files("sales")
+
+
+@pytest.mark.parametrize(
+    "namespace", ["..", ".env", ".provisioner", "", "a/b", "A", "a\0b", "/etc"]
+)
+def test_a_name_that_could_escape_is_rejected_everywhere(namespace: str, bench: Bench) -> None:
+    spec = ports.WorkspaceSpec(product_id=_ID, namespace=namespace, context={})
+
+    with pytest.raises(errors.NameRejected):
+        bench.workspaces.create(spec, _FILES)
+    with pytest.raises(errors.NameRejected):
+        bench.workspaces.publish(namespace, _ID, _FILES)
+    with pytest.raises(errors.NameRejected):
+        bench.workspaces.published(namespace, _FILES)
+    with pytest.raises(errors.NameRejected):
+        bench.workspaces.owner(namespace)
+    with pytest.raises(errors.NameRejected):
+        bench.workspaces.retract(namespace, _ID)
+    with pytest.raises(errors.NameRejected):
+        bench.workspaces.archive(namespace, _ID)
+
+
+@pytest.mark.parametrize("product_id", ["", "..", "staging", _ID.upper(), f"{_ID}/.."])
+def test_an_id_that_is_no_uuid_is_rejected_everywhere(product_id: str, bench: Bench) -> None:
+    with pytest.raises(errors.NameRejected):
+        bench.workspaces.create(_spec(product_id), _FILES)
+    with pytest.raises(errors.NameRejected):
+        bench.workspaces.publish("sales", product_id, _FILES)
+    with pytest.raises(errors.NameRejected):
+        bench.workspaces.retract("sales", product_id)
+    with pytest.raises(errors.NameRejected):
+        bench.workspaces.archive("sales", product_id)
+
+
+def test_the_template_has_a_digest(bench: Bench) -> None:
+    assert bench.workspaces.template_digest() == bench.workspaces.template_digest() != ""

@@ -1,0 +1,90 @@
+"""Workspaces in memory: the same contract as in the output folder, without a template."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from provisioner import errors, model, names, ports
+
+_SECRETS = (".env", ".env.local", ".aws/credentials", ".aws/config")
+
+
+@dataclass(kw_only=True)
+class Folder:
+    """One folder: whose it is, and what lies in it."""
+
+    product_id: str
+    files: dict[str, str] = field(default_factory=dict)
+
+
+class MemoryWorkspaces:
+    """Keep workspaces in dictionaries that tests may look into and change."""
+
+    def __init__(self, *, digest: str = "template-1") -> None:
+        self.digest = digest
+        self.folders: dict[str, Folder] = {}
+        self.archived: dict[str, Folder] = {}
+        self.specs: dict[str, ports.WorkspaceSpec] = {}
+        self._claims: dict[str, str] = {}
+
+    def put(self, namespace: str, path: str, text: str) -> None:
+        """Write a file as somebody else would."""
+        self.folders.setdefault(namespace, Folder(product_id="")).files[path] = text
+
+    def template_digest(self) -> str:
+        return self.digest
+
+    def owner(self, namespace: str) -> str | None:
+        folder = self.folders.get(names.check_namespace(namespace))
+        if folder is None or not folder.files:
+            return None
+        return self._claims.get(namespace, "")
+
+    def create(self, spec: ports.WorkspaceSpec, files: ports.OwnedFiles) -> None:
+        _check_id(spec.product_id)
+        owner = self.owner(spec.namespace)
+        if owner not in (None, spec.product_id):
+            raise errors.NotOurs("the folder is not this product's", namespace=spec.namespace)
+        if owner is None:
+            rendered = {"README.md": f"# {spec.namespace}\n"}
+            self.folders[spec.namespace] = Folder(product_id=spec.product_id, files=rendered)
+            self.specs[spec.namespace] = spec
+            self._claims[spec.namespace] = spec.product_id
+        self.publish(spec.namespace, spec.product_id, files)
+
+    def publish(self, namespace: str, product_id: str, files: ports.OwnedFiles) -> None:
+        _check_id(product_id)
+        owner = self.owner(namespace)
+        if owner is None:
+            raise errors.Conflict("the workspace is gone", namespace=namespace)
+        if owner != product_id:
+            raise errors.NotOurs("the folder is not this product's", namespace=namespace)
+        self.folders[namespace].files.update({**files.plain, **files.secret})
+
+    def published(self, namespace: str, files: ports.OwnedFiles) -> bool:
+        folder = self.folders.get(names.check_namespace(namespace))
+        wanted = {**files.plain, **files.secret}
+        return folder is not None and wanted.items() <= folder.files.items()
+
+    def retract(self, namespace: str, product_id: str) -> None:
+        _check_id(product_id)
+        if self.owner(namespace) == product_id:
+            for path in _SECRETS:
+                self.folders[namespace].files.pop(path, None)
+
+    def archive(self, namespace: str, product_id: str) -> None:
+        self.retract(namespace, product_id)
+        if self._claims.get(namespace) != product_id:
+            return
+        if self.owner(namespace) == product_id:
+            count = 1 + sum(name.partition(".")[0] == product_id for name in self.archived)
+            name = product_id if count == 1 else f"{product_id}.{count}"
+            self.archived[name] = self.folders.pop(namespace)
+        del self._claims[namespace]
+
+
+def _check_id(product_id: str) -> None:
+    try:
+        model.Key.product(product_id)
+    except ValueError as exc:
+        raise errors.NameRejected("a product id is a lower-case UUID") from exc
