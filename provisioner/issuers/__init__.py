@@ -1,0 +1,1 @@
+"""Make principals, policies and keys, one module for each kind of engine."""

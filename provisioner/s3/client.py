@@ -1,0 +1,159 @@
+"""Make boto's clients, and say what its errors mean.
+
+Clients are made on first use, since loading botocore takes longer than all the rest of the start,
+and share one session, whose loader keeps the service models that take most of that time: a
+further client costs a few milliseconds. What botocore raises is translated here, once.
+"""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Collection
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
+
+from provisioner import errors
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+    from botocore.session import Session
+    from mypy_boto3_iam import IAMClient
+    from mypy_boto3_s3 import S3Client
+
+_THROTTLED = frozenset({"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded"})
+_creating = threading.Lock()
+_T = TypeVar("_T")
+
+
+@overload
+def connect(
+    *,
+    endpoint: str | None,
+    region: str,
+    access_key: str | None,
+    secret_key: str | None,
+    service: Literal["s3"] = "s3",
+) -> S3Client: ...
+@overload
+def connect(
+    *,
+    endpoint: str | None,
+    region: str,
+    access_key: str | None,
+    secret_key: str | None,
+    service: Literal["iam"],
+) -> IAMClient: ...
+def connect(
+    *,
+    endpoint: str | None,
+    region: str,
+    access_key: str | None,
+    secret_key: str | None,
+    service: str = "s3",
+) -> Any:
+    """Return a client that is made on its first use; threads may share it.
+
+    Without an endpoint it is AWS's; without a key pair the machine's own credentials are used.
+    """
+    return _LazyClient(
+        lambda: new_client(
+            service,
+            endpoint=endpoint,
+            region=region,
+            access_key=access_key,
+            secret_key=secret_key,
+        )
+    )
+
+
+class _LazyClient:
+    """Stand in for a client until its first use."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._client: Any = None
+
+    def __getattr__(self, name: str) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = self._make()
+        return getattr(self._client, name)
+
+
+def new_client(
+    service: str,
+    *,
+    endpoint: str | None,
+    region: str,
+    access_key: str | None,
+    secret_key: str | None,
+) -> Any:
+    """Return a client made now: for a key that is used once, and closed by its user."""
+    from botocore.config import Config
+
+    config = Config(
+        connect_timeout=3,
+        read_timeout=10,
+        retries={"total_max_attempts": 2, "mode": "standard"},
+        max_pool_connections=32,
+        s3={"addressing_style": "path"} if endpoint else None,
+        # Newer checksums travel in trailers, which Ceph 16 and others answer with 411.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
+    with _creating:  # a botocore session is not safe for threads while it makes a client
+        return _session().create_client(
+            cast(Any, service),
+            endpoint_url=endpoint,
+            region_name=region,
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret_key,
+            config=config,
+        )
+
+
+@functools.cache
+def _session() -> Session:
+    import botocore.session
+
+    return botocore.session.Session()
+
+
+def call(operation: Callable[[], _T], *, tolerate: Collection[str] = ()) -> _T | None:
+    """Call the engine; None where it answers with a code that is tolerated.
+
+    Raise `StorageUnavailable`, `RateLimited` or `Conflict` where waiting may help, otherwise
+    `PermanentError`, whose attributes hold the engine's `code` and `status`.
+    """
+    from botocore import exceptions, parsers
+
+    try:
+        return operation()
+    except exceptions.ClientError as exc:
+        if exc.response.get("Error", {}).get("Code") in tolerate:
+            return None
+        raise _meaning(exc) from exc
+    except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as exc:
+        raise errors.PermanentError("there are no credentials for the S3 engine") from exc
+    except exceptions.ParamValidationError as exc:
+        raise errors.PermanentError("a name is none that S3 allows") from exc
+    except (exceptions.BotoCoreError, parsers.ResponseParserError) as exc:
+        raise errors.StorageUnavailable(
+            "the S3 engine did not answer", reason=type(exc).__name__
+        ) from exc
+
+
+def _meaning(exc: ClientError) -> errors.ReconcileError:
+    status = exc.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code = exc.response.get("Error", {}).get("Code", "")
+    said: Any = {"code": code, "status": status, "call": exc.operation_name}
+    if code in _THROTTLED or status == 429:
+        return errors.RateLimited("the S3 engine asked us to slow down", **said)
+    if code == "NotImplemented":
+        return errors.PermanentError("the S3 engine does not know this call", **said)
+    if status >= 500 or not status:
+        return errors.StorageUnavailable("the S3 engine failed", **said)
+    if status == 409:
+        return errors.Conflict("somebody else changed it in the S3 engine meanwhile", **said)
+    return errors.PermanentError("the S3 engine refused", **said)

@@ -1,0 +1,90 @@
+"""Prove a key by using it, with nothing but the key itself."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from provisioner import errors, model, policy
+from provisioner.s3 import client as s3_client
+from provisioner.s3.store import PROBE
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
+_BODY = b"provisioner"
+_NOT_YET = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchKey"})
+
+
+class S3Prober:
+    """Implement `ports.Prober`."""
+
+    def __init__(
+        self,
+        *,
+        endpoint: str | None,
+        region: str,
+        bucket: str,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._endpoint = endpoint
+        self._region = region
+        self._bucket = bucket
+        self._sleep = sleep
+
+    def prove(
+        self, key: model.AccessKey, prefix: str, *, rounds: int, pause_seconds: float
+    ) -> bool:
+        """List, put, get and delete a probe below the prefix, `rounds` times in a row.
+
+        False where the engine refuses the key or a call; raise `StorageUnavailable` where it
+        does not answer. Nothing is left behind, unless the engine refuses that as well.
+        """
+        policy.check_prefix(prefix)
+        client = s3_client.new_client(
+            "s3",
+            endpoint=self._endpoint,
+            region=self._region,
+            access_key=key.id,
+            secret_key=key.secret,
+        )
+        try:
+            for turn in range(rounds):
+                if turn:
+                    self._sleep(pause_seconds)
+                if not self._works(client, prefix):
+                    return False
+            return rounds > 0
+        finally:
+            client.close()
+
+    def _works(self, client: S3Client, prefix: str) -> bool:
+        name = f"{prefix}{PROBE}{secrets.token_hex(8)}"
+        try:
+            return s3_client.call(lambda: self._round(client, prefix, name)) is True
+        except errors.PermanentError as exc:
+            if _refuses_key(exc):
+                return False
+            raise
+
+    def _round(self, client: S3Client, prefix: str, name: str) -> bool:
+        client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, MaxKeys=1)
+        try:
+            client.put_object(Bucket=self._bucket, Key=name, Body=_BODY)
+            body = client.get_object(Bucket=self._bucket, Key=name)["Body"].read()
+        except BaseException:
+            # A put that was not answered may have been carried out all the same.
+            with contextlib.suppress(Exception):
+                client.delete_object(Bucket=self._bucket, Key=name)
+            raise
+        client.delete_object(Bucket=self._bucket, Key=name)
+        return body == _BODY
+
+
+def _refuses_key(exc: errors.PermanentError) -> bool:
+    """Tell a refused key from a refusal that another key would meet as well."""
+    code, status = exc.attributes.get("code"), exc.attributes.get("status")
+    return code in _NOT_YET or (status in (401, 403) and code != "RequestTimeTooSkewed")

@@ -1,0 +1,253 @@
+"""One suite for every `ports.Issuer`: in memory, and IAM as moto speaks it."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import pytest
+from botocore.exceptions import ClientError
+
+from provisioner import errors, model, names, policy, ports, s3
+from provisioner.issuers import choose
+from tests import memory_s3
+
+if TYPE_CHECKING:
+    from tests import engines
+
+pytest_plugins = ["tests.engines"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """An issuer, and what its engine lets keys do."""
+
+    issuer: ports.Issuer
+    bucket: str
+    plant: Callable[[str], None]
+    """Make a principal of somebody else's, with a key."""
+    planted: Callable[[str], int]
+    """Count the keys of somebody else's principal."""
+    may_put: Callable[[model.AccessKey, str], bool]
+
+
+def _in_memory() -> Bench:
+    issuer = memory_s3.MemoryIssuer()
+
+    def plant(principal: str) -> None:
+        issuer.plant(principal)
+        issuer.create_key(principal, None)
+
+    return Bench(
+        issuer=issuer,
+        bucket="lake",
+        plant=plant,
+        planted=lambda principal: len(issuer.principals[principal].keys),
+        may_put=lambda key, name: (
+            issuer.knows(key)
+            and issuer.allowed(key.id, "s3:PutObject", f"arn:aws:s3:::lake/{name}")
+        ),
+    )
+
+
+def _on_moto(engine: engines.Engine, *, asking: bool) -> Bench:
+    bucket, plain = engine.bucket(), engine.iam()
+    client = s3.connect(
+        endpoint=engine.endpoint,
+        region="us-east-1",
+        access_key=engine.admin.id,
+        secret_key=engine.admin.secret,
+        service="iam",
+    )
+    name = "auto" if asking else "iam"
+    issuer, _ = choose.choose(name, client=client, endpoint=engine.endpoint)
+
+    def plant(principal: str) -> None:
+        plain.create_user(UserName=principal, Path="/people/")
+        plain.create_access_key(UserName=principal)
+
+    def may_put(key: model.AccessKey, name: str) -> bool:
+        try:
+            engine.s3(key).put_object(Bucket=bucket, Key=name, Body=b"")
+        except ClientError:
+            return False
+        return True
+
+    return Bench(
+        issuer=issuer,
+        bucket=bucket,
+        plant=plant,
+        planted=lambda principal: len(
+            plain.list_access_keys(UserName=principal)["AccessKeyMetadata"]
+        ),
+        may_put=may_put,
+    )
+
+
+@pytest.fixture(params=["memory", "iam", "auto"])
+def bench(request: pytest.FixtureRequest) -> Bench:
+    if request.param == "memory":
+        return _in_memory()
+    return _on_moto(request.getfixturevalue("moto"), asking=request.param == "auto")
+
+
+@pytest.fixture
+def product() -> str:
+    return str(uuid.uuid4())
+
+
+@pytest.fixture
+def principal(product: str) -> str:
+    return names.principal("sales", product)
+
+
+def test_a_key_may_do_what_the_policy_says_and_follows_it_when_it_changes(
+    bench: Bench, principal: str, product: str
+) -> None:
+    bench.issuer.ensure_principal(principal, product)
+    key = bench.issuer.create_key(principal, None)
+    assert not bench.may_put(key, "sales/x")
+    own = policy.document(bucket=bench.bucket, own=["sales/"], grants=[])
+    bench.issuer.put_policy(principal, own)
+    assert bench.may_put(key, "sales/x")
+    assert not bench.may_put(key, "hr/x")
+    bench.issuer.put_policy(principal, policy.document(bucket=bench.bucket, own=[], grants=[]))
+    assert not bench.may_put(key, "sales/x")
+
+
+def test_a_principal_is_made_once_and_keeps_its_keys(
+    bench: Bench, principal: str, product: str
+) -> None:
+    bench.issuer.ensure_principal(principal, product)
+    key = bench.issuer.create_key(principal, None)
+    bench.issuer.ensure_principal(principal, product)
+    assert [each.id for each in bench.issuer.list_keys(principal)] == [key.id]
+
+
+def test_keys_are_listed_with_the_time_they_were_made(
+    bench: Bench, principal: str, product: str
+) -> None:
+    started = datetime.now(UTC) - timedelta(seconds=1)
+    bench.issuer.ensure_principal(principal, product)
+    made = {bench.issuer.create_key(principal, None).id for _ in range(2)}
+    listed = bench.issuer.list_keys(principal)
+    assert {each.id for each in listed} == made
+    assert all(each.active for each in listed)
+    assert all(each.created_at and started <= each.created_at for each in listed)
+
+
+def test_one_key_too_many_is_a_conflict_that_asks_to_come_back_in_seconds(
+    bench: Bench, principal: str, product: str
+) -> None:
+    bench.issuer.ensure_principal(principal, product)
+    for _ in range(bench.issuer.max_live_keys):
+        bench.issuer.create_key(principal, None)
+    with pytest.raises(errors.Conflict) as caught:
+        bench.issuer.create_key(principal, None)
+    assert caught.value.delay_seconds is not None
+    assert caught.value.delay_seconds < 10
+
+
+def test_a_deleted_key_is_refused_and_deleting_it_again_is_success(
+    bench: Bench, principal: str, product: str
+) -> None:
+    bench.issuer.ensure_principal(principal, product)
+    own = policy.document(bucket=bench.bucket, own=["sales/"], grants=[])
+    bench.issuer.put_policy(principal, own)
+    old, new = (bench.issuer.create_key(principal, None) for _ in range(2))
+    for _ in range(2):
+        bench.issuer.delete_key(principal, old.id)
+    assert not bench.may_put(old, "sales/x")
+    assert bench.may_put(new, "sales/x")
+
+
+def test_a_deleted_principal_is_gone_with_its_keys_and_deleting_it_again_is_success(
+    bench: Bench, principal: str, product: str
+) -> None:
+    bench.issuer.ensure_principal(principal, product)
+    bench.issuer.put_policy(
+        principal, policy.document(bucket=bench.bucket, own=["sales/"], grants=[])
+    )
+    key = bench.issuer.create_key(principal, None)
+    for _ in range(2):
+        bench.issuer.delete_principal(principal)
+    assert bench.issuer.list_keys(principal) == ()
+    assert not bench.may_put(key, "sales/x")
+
+
+def test_a_principal_made_again_inherits_no_policy(
+    bench: Bench, principal: str, product: str
+) -> None:
+    bench.issuer.ensure_principal(principal, product)
+    bench.issuer.put_policy(
+        principal, policy.document(bucket=bench.bucket, own=["sales/"], grants=[])
+    )
+    bench.issuer.delete_principal(principal)
+    bench.issuer.ensure_principal(principal, product)
+    assert not bench.may_put(bench.issuer.create_key(principal, None), "sales/x")
+
+
+def test_what_was_never_made_has_no_keys_and_is_deleted_already(
+    bench: Bench, principal: str
+) -> None:
+    assert bench.issuer.list_keys(principal) == ()
+    bench.issuer.delete_key(principal, "AKIANEVERMADE0000000")
+    bench.issuer.delete_principal(principal)
+    assert bench.issuer.list_keys(principal) == ()
+
+
+def test_a_principal_that_is_gone_is_a_conflict_for_policy_and_key(
+    bench: Bench, principal: str
+) -> None:
+    with pytest.raises(errors.Conflict):
+        bench.issuer.create_key(principal, None)
+    with pytest.raises(errors.Conflict):
+        bench.issuer.put_policy(
+            principal, policy.document(bucket=bench.bucket, own=["sales/"], grants=[])
+        )
+
+
+def test_somebody_elses_principal_of_the_name_stays_untouched(
+    bench: Bench, principal: str, product: str
+) -> None:
+    bench.plant(principal)
+    with pytest.raises(errors.NotOurs):
+        bench.issuer.ensure_principal(principal, product)
+    with pytest.raises(errors.NotOurs):
+        bench.issuer.delete_principal(principal)
+    (key,) = bench.issuer.list_keys(principal)
+    with pytest.raises(errors.NotOurs):
+        bench.issuer.delete_key(principal, key.id)
+    assert bench.planted(principal) == 1
+
+
+def test_another_products_principal_is_not_ours(bench: Bench, principal: str, product: str) -> None:
+    bench.issuer.ensure_principal(principal, product)
+    with pytest.raises(errors.NotOurs):
+        bench.issuer.ensure_principal(principal, str(uuid.uuid4()))
+
+
+def test_a_policy_that_does_not_fit_is_refused_and_the_old_one_stays(
+    bench: Bench, principal: str, product: str
+) -> None:
+    bench.issuer.ensure_principal(principal, product)
+    key = bench.issuer.create_key(principal, None)
+    bench.issuer.put_policy(
+        principal, policy.document(bucket=bench.bucket, own=["sales/"], grants=[])
+    )
+    many = [f"sales-{number:03}/" for number in range(99)]
+    with pytest.raises(errors.PolicyTooLarge):
+        bench.issuer.put_policy(
+            principal, policy.document(bucket=bench.bucket, own=many, grants=[])
+        )
+    assert bench.may_put(key, "sales/x")
+
+
+def test_no_issuer_shows_a_secret(bench: Bench, principal: str, product: str) -> None:
+    bench.issuer.ensure_principal(principal, product)
+    key = bench.issuer.create_key(principal, None)
+    shown = f"{bench.issuer!r} {bench.issuer.list_keys(principal)!r} {key!r}"
+    assert key.secret not in shown

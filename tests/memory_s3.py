@@ -1,0 +1,229 @@
+"""Twins of the bucket, the issuer and the prober that keep everything in memory, for real.
+
+Keys made by `MemoryIssuer` are judged by the policy of their principal at every use, so that a test
+can ask what a key may do, and `MemoryProber` proves a key by what it may do. `down` makes a twin
+answer nothing.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+from provisioner import errors, model, names, policy, ports
+from tests import policy_evaluator
+
+
+class MemoryObjectStore:
+    """Keep one bucket; `objects` are its keys, `foreign` makes it somebody else's."""
+
+    def __init__(self, bucket: str = "lake", *, create_bucket: bool = True) -> None:
+        self.bucket = bucket
+        self.there = False
+        self.foreign = False
+        self.down = False
+        self.objects: dict[str, bytes] = {}
+        self._create_bucket = create_bucket
+
+    def _answer(self) -> None:
+        if self.down:
+            raise errors.StorageUnavailable("the S3 engine did not answer")
+
+    def ensure_bucket(self) -> None:
+        self._answer()
+        if self.foreign:
+            raise errors.NotOurs("the bucket is somebody else's")
+        if not (self.there or self._create_bucket):
+            raise errors.PermanentError("the bucket is not there and S3_CREATE_BUCKET is off")
+        self.there = True
+
+    def owner(self, namespace: str) -> str | None:
+        self._answer()
+        body = self.objects.get(_mark(namespace))
+        return None if body is None else body.decode()
+
+    def is_empty(self, prefix: str) -> bool:
+        self._answer()
+        policy.check_prefix(prefix)
+        below = [key.removeprefix(prefix) for key in self.objects if key.startswith(prefix)]
+        return all(each == ".keep" or each.startswith(".provisioner-probe-") for each in below)
+
+    def claim(self, namespace: str, product_id: str) -> None:
+        self._write()
+        if self.objects.setdefault(_mark(namespace), product_id.encode()) != product_id.encode():
+            raise errors.NotOurs("the prefix belongs to another product")
+
+    def keep(self, prefix: str) -> None:
+        self._write()
+        self.objects.setdefault(f"{policy.check_prefix(prefix)}.keep", b"")
+
+    def _write(self) -> None:
+        self._answer()
+        if not self.there:
+            raise errors.PermanentError("there is no bucket")
+
+
+def _mark(namespace: str) -> str:
+    return f".provisioner/owners/{names.check_namespace(namespace)}.json"
+
+
+@dataclass
+class _Key:
+    secret: str
+    created_at: datetime
+    active: bool = True
+
+
+@dataclass
+class _Principal:
+    product_id: str
+    ours: bool = True
+    document: Mapping[str, Any] = field(default_factory=lambda: {"Statement": []})
+    keys: dict[str, _Key] = field(default_factory=dict)
+
+
+class MemoryIssuer:
+    """Make keys; `policy_limit` is the engine's room for one policy, in characters."""
+
+    name = "memory"
+
+    def __init__(
+        self,
+        *,
+        clock: ports.Clock = lambda: datetime.now(UTC),
+        chooses_key_ids: bool = False,
+        max_live_keys: int = 2,
+        settle_seconds: float = 0.0,
+        policy_limit: int = 2048,
+    ) -> None:
+        self.chooses_key_ids = chooses_key_ids
+        self.max_live_keys = max_live_keys
+        self.settle_seconds = settle_seconds
+        self.down = False
+        self.principals: dict[str, _Principal] = {}
+        self._clock = clock
+        self._limit = policy_limit
+        self._numbers = itertools.count(1)
+        self._lock = threading.Lock()
+
+    def plant(self, principal: str) -> None:
+        """Put a principal of somebody else's in the way."""
+        self.principals[principal] = _Principal(product_id="", ours=False)
+
+    def knows(self, key: model.AccessKey) -> bool:
+        """Tell whether a key pair is live."""
+        held = self._held(key.id)
+        return held is not None and held[1].active and held[1].secret == key.secret
+
+    def allowed(
+        self, key_id: str, action: str, resource: str, *, prefix: str | None = None
+    ) -> bool:
+        """Tell whether a live key may do this; `prefix` is a listing's, None where not given."""
+        held = self._held(key_id)
+        if held is None or not held[1].active:
+            return False
+        return policy_evaluator.allowed(held[0].document, action, resource, prefix=prefix)
+
+    def _held(self, key_id: str) -> tuple[_Principal, _Key] | None:
+        for principal in self.principals.values():
+            if key_id in principal.keys:
+                return principal, principal.keys[key_id]
+        return None
+
+    def _answer(self) -> None:
+        if self.down:
+            raise errors.IssuerUnavailable("the IAM API did not answer")
+
+    def ensure_principal(self, principal: str, product_id: str) -> None:
+        self._answer()
+        with self._lock:
+            held = self.principals.setdefault(principal, _Principal(product_id=product_id))
+        if not held.ours or held.product_id != product_id:
+            raise errors.NotOurs("a principal of that name is not ours")
+
+    def put_policy(self, principal: str, document: Mapping[str, Any]) -> None:
+        self._answer()
+        if len(policy.text(document)) > self._limit:
+            raise errors.PolicyTooLarge("the grants do not fit into a policy")
+        self._there(principal).document = dict(document)
+
+    def create_key(self, principal: str, wanted: model.AccessKey | None) -> model.AccessKey:
+        self._answer()
+        with self._lock:
+            held = self._there(principal)
+            if len(held.keys) >= self.max_live_keys:
+                raise errors.Conflict("the principal has as many keys as it may", delay_seconds=2.0)
+            number = next(self._numbers)
+            key = model.AccessKey(f"AKIA{number:016d}", f"{number:040d}")
+            if self.chooses_key_ids and wanted is not None:
+                key = wanted
+            held.keys[key.id] = _Key(secret=key.secret, created_at=self._clock())
+        return key
+
+    def _there(self, principal: str) -> _Principal:
+        if principal not in self.principals:
+            raise errors.Conflict("somebody else changed the principal meanwhile")
+        return self.principals[principal]
+
+    def list_keys(self, principal: str) -> tuple[ports.IssuedKey, ...]:
+        self._answer()
+        held = self.principals.get(principal)
+        keys = held.keys if held else {}
+        return tuple(
+            ports.IssuedKey(id=name, created_at=key.created_at, active=key.active)
+            for name, key in keys.items()
+        )
+
+    def delete_key(self, principal: str, key_id: str) -> None:
+        self._answer()
+        held = self._ours(principal)
+        if held is not None:
+            held.keys.pop(key_id, None)
+
+    def delete_principal(self, principal: str) -> None:
+        self._answer()
+        if self._ours(principal) is not None:
+            del self.principals[principal]
+
+    def _ours(self, principal: str) -> _Principal | None:
+        held = self.principals.get(principal)
+        if held is not None and not held.ours:
+            raise errors.NotOurs("a principal of that name is not ours")
+        return held
+
+
+class MemoryProber:
+    """Prove keys of a `MemoryIssuer`; `pauses` are the waits between rounds."""
+
+    def __init__(self, issuer: MemoryIssuer, bucket: str = "lake") -> None:
+        self.down = False
+        self.pauses: list[float] = []
+        self.on_round: Callable[[], None] = lambda: None
+        self._issuer = issuer
+        self._bucket = bucket
+
+    def prove(
+        self, key: model.AccessKey, prefix: str, *, rounds: int, pause_seconds: float
+    ) -> bool:
+        policy.check_prefix(prefix)
+        for turn in range(rounds):
+            if turn:
+                self.pauses.append(pause_seconds)
+            self.on_round()
+            if self.down:
+                raise errors.StorageUnavailable("the S3 engine did not answer")
+            if not (self._issuer.knows(key) and self._works(key.id, prefix)):
+                return False
+        return rounds > 0
+
+    def _works(self, key_id: str, prefix: str) -> bool:
+        bucket = f"arn:aws:s3:::{self._bucket}"
+        probe = f"{bucket}/{prefix}.provisioner-probe-0"
+        calls = ("s3:PutObject", "s3:GetObject", "s3:DeleteObject")
+        return self._issuer.allowed(key_id, "s3:ListBucket", bucket, prefix=prefix) and all(
+            self._issuer.allowed(key_id, action, probe) for action in calls
+        )
