@@ -81,11 +81,15 @@ class Database:
     def _migrate(self) -> None:
         """Bring the tables to the newest version, unless they are there."""
         with self.reading() as connection:
+            if migrations.current(connection) == migrations.HEAD:
+                return
+        with self.writing() as connection:
+            # Whoever migrated while we waited for our turn may be serving by now.
             found = migrations.current(connection)
-        if found == migrations.HEAD:
-            return
-        with self.writing() as connection, self._place.alone(connection):
-            migrations.upgrade(connection)
+            if found == migrations.HEAD:
+                return
+            with self._place.alone(connection):
+                migrations.upgrade(connection)
         _log.info("database migrated", before=found, after=migrations.HEAD)
 
 
