@@ -165,13 +165,19 @@ class Workspaces(Protocol):
         """
 
     def publish(self, namespace: str, product_id: str, files: OwnedFiles) -> None:
-        """Write our files into an existing workspace, each by rename, secrets last."""
+        """Write our files into an existing workspace, each by rename, secrets last.
+
+        `Conflict` where the folder is gone or is being changed meanwhile.
+        """
 
     def published(self, namespace: str, files: OwnedFiles) -> bool:
         """Tell whether our files lie in the workspace exactly so."""
 
     def retract(self, namespace: str, product_id: str) -> None:
-        """Remove `.env*` and `.aws/`; a folder that is gone or not this product's is left alone."""
+        """Remove the secret files that are ours; users' own (`.env.mine`, `.aws/cache`) stay.
+
+        A folder that is gone or not this product's is left alone.
+        """
 
     def archive(self, namespace: str, product_id: str) -> None:
         """Move the workspace to `.provisioner/archive/<id>/`; gone or not ours is success."""

@@ -108,7 +108,7 @@ def _folders(findings: Findings, machine: Machine) -> None:
     if values["duckdb_extension_directory"] is None:
         shared = machine.shared_extensions
         own = output / ".provisioner" / "duckdb"
-        values["duckdb_extension_directory"] = shared if _is_dir(shared) else own
+        values["duckdb_extension_directory"] = shared if _holds_extensions(shared) else own
     plain = {
         "PROV_WORKSPACE_ROOT": values["workspace_root"],
         "PROV_LOCAL_ROOT": values["local_root"],
@@ -156,6 +156,14 @@ def _store(findings: Findings, cwd: Path) -> None:
         file = absolute(Path(url.removeprefix("sqlite:///")), cwd)
         values["database_url"] = f"sqlite:///{file}"
     values["sealing_key_file"] = absolute(Path("secrets/sealing.key"), cwd)
+
+
+def _holds_extensions(folder: Path) -> bool:
+    """Tell whether DuckDB would find anything there; an empty folder would end every plan."""
+    try:
+        return any(folder.rglob("*.duckdb_extension"))
+    except OSError:
+        return False
 
 
 def _is_file(path: Path) -> bool:

@@ -104,8 +104,8 @@ SETTINGS: tuple[Setting, ...] = (
         types.plain_path,
         "DuckDB's extensions as workspaces see them; goes into `.env`",
         unset=(
-            "`/opt/duckdb/extensions` if there, else `<output>/.provisioner/duckdb`, filled at "
-            "start from installed `duckdb-extension-*` wheels"
+            "`/opt/duckdb/extensions` if it holds any, else `<output>/.provisioner/duckdb`, filled "
+            "at start from installed `duckdb-extension-*` wheels"
         ),
     ),
     Setting("S3_ENDPOINT", types.endpoint, "the S3 engine as the provisioner sees it", unset="AWS"),

@@ -18,11 +18,15 @@ if TYPE_CHECKING:
     from provisioner import reconciler
 
 
-def console(*, stderr: bool = False) -> Console:
-    """Open the console, on standard output unless asked otherwise."""
+_PIPED_WIDTH = 120
+
+
+def console() -> Console:
+    """Open the console on standard output; where nobody looks, lines have room."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False)
+    out = Console(highlight=False)
+    return out if out.is_terminal else Console(highlight=False, width=_PIPED_WIDTH)
 
 
 def progress(

@@ -710,7 +710,13 @@ def test_an_output_folder_with_a_space_needs_a_plain_workspace_root(
     assert loaded.workspace_root == Path("/workspace/products")
 
 
+def test_an_empty_folder_for_shared_extensions_is_not_used(load: Any, tmp_path: Path) -> None:
+    loaded = load(on=machine(shared_extensions=tmp_path))
+    assert loaded.duckdb_extension_directory != tmp_path
+
+
 def test_shared_extensions_are_used_where_they_are(load: Any, tmp_path: Path) -> None:
+    (tmp_path / "httpfs.duckdb_extension").touch()
     loaded = load(on=machine(shared_extensions=tmp_path))
     assert loaded.duckdb_extension_directory == tmp_path
     assert not loaded.extensions_are_ours

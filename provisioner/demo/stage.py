@@ -48,14 +48,11 @@ def stage(root: Path, *, on_ready: Callable[[str], None] = lambda line: None) ->
     """Start all three, yield where they are, and end what was started."""
     _empty(root)
     port = free_port(8090)
-    with (
-        embedded_s3.EmbeddedS3() as s3,
-        fake_portal.RunningPortal(
-            fake_portal.FakePortal(
-                style="0.7.0", webhook_url=f"http://{_HOST}:{port}/", webhook_secret=SECRET
-            )
-        ) as portal,
-    ):
+    players = fake_portal.FakePortal(
+        style="0.7.0", webhook_url=f"http://{_HOST}:{port}/", webhook_secret=SECRET
+    )
+    players.state.create_lifecycle("Ready")
+    with embedded_s3.EmbeddedS3() as s3, fake_portal.RunningPortal(players) as portal:
         on_ready(f"S3 and IAM on {s3.endpoint}, a portal on {portal.url}")
         made = Stage(
             root=root,
@@ -102,6 +99,7 @@ def _environment(made: Stage, s3: embedded_s3.EmbeddedS3, port: int) -> dict[str
         "PROV_DPP_API_URL": made.portal_url,
         "WEBHOOK_SECRET": SECRET,
         "PROV_TEMPLATE_OUTPUT_PATH": str(made.products),
+        "PROV_DUCKDB_EXTENSION_DIRECTORY": str(made.products / ".provisioner" / "duckdb"),
         "PROV_DATABASE_URL": f"sqlite:///{made.root}/provisioner.db",
         "PROV_ROTATION_GRACE_SECONDS": "3600",
         "PROV_ADMIN_TOKEN": made.admin_token,

@@ -33,7 +33,8 @@ class Story:
         self._stage = made
         self._out = out
         self._portal = httpx.Client(base_url=f"{made.portal_url}/api/v2", timeout=10)
-        self._calls: list[consumer.Call] = []
+        self._calls: list[tuple[str, consumer.Call]] = []
+        self._when = ""
         self._times: dict[str, float] = {}
         self._number = 0
         self.sales = consumer.Workspace(made.products / "sales")
@@ -49,12 +50,12 @@ class Story:
         self._revocation(sales, port, marketing)
         self._deletion(marketing)
         self._summary()
-        return all(call.as_expected for call in self._calls)
+        return all(call.as_expected for _, call in self._calls)
 
     # --- the scenes ---------------------------------------------------------------------------
 
     def _forgery(self) -> None:
-        self._scene("Somebody who does not know the secret sends a webhook")
+        self._scene("Somebody who does not know the secret sends a webhook", when="no proof")
         forged = {"method": "POST", "url": "/api/v2/data_products", "query": ""}
         forged |= {"response": "{}", "status_code": "200"}
         answer = httpx.post(
@@ -80,10 +81,13 @@ class Story:
         return str(sales), str(port)
 
     def _publication(self) -> None:
-        self._scene("Sales runs `sqlmesh plan`: tables are built, audited and published")
+        self._scene(
+            "Sales runs `sqlmesh plan`: tables are built, audited and published", when="published"
+        )
         started = time.monotonic()
         self.sales.sqlmesh("plan", "--auto-apply", "--no-prompts")
         self._times["sqlmesh plan"] = time.monotonic() - started
+        self._say(f"planned and published after {self._times['sqlmesh plan']:.1f} s")
         self._note(self.sales.get(_OBJECT, expected=_ALLOWED))
         self._note(self.sales.put("sales/notes.txt", expected=_ALLOWED))
         self._note(self.sales.put("marketing/notes.txt", expected=_DENIED))
@@ -92,7 +96,10 @@ class Story:
         )
 
     def _consumer(self, sales: str, port: str) -> str:
-        self._scene("Marketing has a product too and asks for access; nobody has approved yet")
+        self._scene(
+            "Marketing has a product too and asks for access; nobody has approved yet",
+            when="before approval",
+        )
         marketing = self._create("marketing", "Marketing", "Campaigns")
         self._wait("second workspace", lambda: (self.marketing.folder / ".env").exists())
         self._post(
@@ -103,7 +110,7 @@ class Story:
         return marketing
 
     def _approval(self, sales: str, port: str, marketing: str) -> None:
-        self._scene("Sales approves in the portal")
+        self._scene("Sales approves in the portal", when="after approval")
         self._decide(sales, port, marketing, "approve")
         self._wait("access opened", lambda: self._reads() == _ALLOWED)
         self._note(self.marketing.get(_OBJECT, expected=_ALLOWED))
@@ -118,14 +125,16 @@ class Story:
         self._say(f"{_QUERY} answers {rows.split()[-1]}")
 
     def _revocation(self, sales: str, port: str, marketing: str) -> None:
-        self._scene("Sales revokes the access again")
+        self._scene("Sales revokes the access again", when="after revocation")
         self._decide(sales, port, marketing, "revoke")
         self._wait("access closed", lambda: self._reads() == _DENIED)
         self._note(self.marketing.get(_OBJECT, expected=_DENIED))
         self._note(self.marketing.put("marketing/notes.txt", expected=_ALLOWED))
 
     def _deletion(self, marketing: str) -> None:
-        self._scene("Marketing's product is deleted in the portal: its keys die")
+        self._scene(
+            "Marketing's product is deleted in the portal: its keys die", when="after deletion"
+        )
         client = self.marketing.client()
         self._portal.delete(f"data_products/{marketing}").raise_for_status()
         self._wait("product released", lambda: not self.marketing.folder.exists())
@@ -174,8 +183,9 @@ class Story:
 
     # --- telling ------------------------------------------------------------------------------
 
-    def _scene(self, title: str) -> None:
+    def _scene(self, title: str, *, when: str = "") -> None:
         self._number += 1
+        self._when = when
         self._out.print(f"\n[bold cyan]{self._number}. {title}[/]")
 
     def _say(self, line: str) -> None:
@@ -185,7 +195,7 @@ class Story:
         self._out.print(f"   look: {where}  ({what})", markup=False, soft_wrap=True)
 
     def _note(self, call: consumer.Call) -> None:
-        self._calls.append(call)
+        self._calls.append((self._when, call))
         good = "as it should be" if call.as_expected else f"WRONG, should be {call.expected}"
         self._say(f"{call.who}: {call.what} -> {call.answer} ({good})")
 
@@ -194,19 +204,19 @@ class Story:
         from rich.table import Table
 
         table = Table(title="What was tried", box=box.SIMPLE_HEAVY, title_justify="left")
-        for column in ("who", "call", "answer", ""):
+        for column in ("when", "who", "call", "answer"):
             table.add_column(column)
-        for call in self._calls:
-            verdict = "allowed" if call.answer < 300 else "denied"
-            style = None if call.as_expected else "bold red"
-            table.add_row(call.who, call.what, str(call.answer), verdict, style=style)
+        for when, call in self._calls:
+            verdict = "[green]allowed[/]" if call.answer < 300 else "[red]denied[/]"
+            answer = f"{call.answer} {verdict}" + ("" if call.as_expected else " WRONG")
+            table.add_row(when, call.who, call.what, answer)
         self._out.print()
         self._out.print(table)
         times = ", ".join(f"{what} {seconds:.2f} s" for what, seconds in self._times.items())
-        self._out.print(f"Times: {times}", markup=False)
+        self._out.print(f"Times: {times}", markup=False, soft_wrap=True)
         self._out.print("\nThe embedded S3 is for looking, not for trusting. It does not enforce:")
         for line in embedded_s3.NOT_ENFORCED:
-            self._out.print(f"  - {line}", markup=False)
+            self._out.print(f"  - {line}", markup=False, soft_wrap=True)
 
 
 def play(root: Path, out: Console, *, keep: bool) -> bool:
