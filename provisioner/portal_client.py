@@ -1,0 +1,253 @@
+"""Call the portal over HTTP: one pooled client that retries, and says what a failure means.
+
+It finds out by itself how a portal spells its routes (with or without a trailing slash differs
+between versions): a redirect that only changes the slash is not followed but answered by calling
+our own address in the other spelling, so that the key never leaves for another host. Answers are
+read up to a limit. Of a failure only method, route and status are told, never a body or a key.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Generator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import tenacity
+
+from provisioner import errors
+
+_LONGEST_ANSWER = 16 * 1024 * 1024
+_LONGEST_ANSWER_SECONDS = 60.0
+_LONGEST_WAIT_SECONDS = 5.0
+"""What a worker waits in a call; a portal that asks for more is left alone for that long."""
+_LONGEST_DELAY_SECONDS = 3600.0
+_BUSY = frozenset({429, 502, 503, 504})
+_REDIRECTS = frozenset({301, 302, 307, 308})
+
+
+class ApiKey(httpx.Auth):
+    """Send the portal's API key with every request."""
+
+    def __init__(self, key: str) -> None:
+        if not (key.isascii() and key.isprintable()):
+            raise errors.ConfigurationError(
+                ("PROV_DPP_API_KEY: expects printable ASCII characters on one line",)
+            )
+        self._key = key
+
+    def auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
+        """Add the header."""
+        request.headers["x-key"] = self._key
+        yield request
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One request; `route` is a template, `ids` fill it."""
+
+    method: str
+    route: str
+    ids: Mapping[str, str] = field(default_factory=dict)
+    body: object = None
+    accept: frozenset[int] = frozenset()
+    """Statuses besides 2xx that are answers, not failures."""
+    repeatable: bool = True
+
+    @property
+    def path(self) -> str:
+        """Fill the template; an id can never add a segment."""
+        return self.route.format_map({name: quote(v, safe="") for name, v in self.ids.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What the portal said: a status that the caller accepts, and JSON."""
+
+    status: int
+    body: object
+
+
+class _TryAgain(Exception):
+    """Carry a failure that another try may cure, at most `tries` in all."""
+
+    def __init__(self, error: errors.TemporaryError, *, tries: int) -> None:
+        super().__init__()
+        self.error = error
+        self.tries = tries
+
+
+class PortalClient:
+    """Hold one connection pool; safe to share between threads."""
+
+    def __init__(
+        self,
+        *,
+        base_url: str,
+        auth: httpx.Auth | None,
+        transport: httpx.BaseTransport | None,
+        timeout_seconds: float,
+        attempts: int,
+        sleep: Callable[[float], None],
+    ) -> None:
+        self._client = httpx.Client(
+            base_url=base_url,
+            auth=auth,
+            transport=transport,
+            timeout=timeout_seconds,
+            follow_redirects=False,
+            headers={"accept": "application/json"},
+        )
+        self._attempts = attempts
+        self._sleep = sleep
+        self._slashed: dict[tuple[str, str], bool] = {}
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._client.close()
+
+    def call(self, call: Call) -> Answer:
+        """Return the answer to a call; raise `errors.TemporaryError` or `errors.PortalRejected`."""
+        retrying = tenacity.Retrying(
+            retry=lambda state: self._worth_retrying(call, state),
+            wait=_wait,
+            sleep=self._sleep,
+        )
+        try:
+            return retrying(self._once, call)
+        except _TryAgain as again:
+            raise again.error from again.__cause__
+
+    def _worth_retrying(self, call: Call, state: tenacity.RetryCallState) -> bool:
+        failure = state.outcome.exception() if state.outcome else None
+        return (
+            isinstance(failure, _TryAgain)
+            and call.repeatable
+            and state.attempt_number < min(self._attempts, failure.tries)
+            and (failure.error.delay_seconds or 0.0) <= _LONGEST_WAIT_SECONDS
+        )
+
+    def _once(self, call: Call) -> Answer:
+        slashed = self._slashed.get((call.method, call.route), False)
+        response, raw = self._send(call, slashed=slashed)
+        if response.status_code in _REDIRECTS and _changes_only_the_slash(call, slashed, response):
+            slashed = not slashed
+            response, raw = self._send(call, slashed=slashed)
+            if response.is_success:
+                self._slashed[call.method, call.route] = slashed
+        return _judge(call, response, raw)
+
+    def _send(self, call: Call, *, slashed: bool) -> tuple[httpx.Response, bytes]:
+        path = f"{call.path}/" if slashed else call.path
+        try:
+            with self._client.stream(call.method, path, **_content(call)) as response:
+                return response, _read(call, response)
+        except (httpx.HTTPError, httpx.InvalidURL) as exc:
+            error = errors.PortalUnavailable(
+                "the portal did not answer", **_told(call), reason=type(exc).__name__
+            )
+            raise _TryAgain(error, tries=self._attempts) from exc
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    failure = state.outcome.exception() if state.outcome else None
+    if isinstance(failure, _TryAgain) and failure.error.delay_seconds is not None:
+        return failure.error.delay_seconds
+    return tenacity.wait_random_exponential(multiplier=0.2, max=2.0)(state)
+
+
+def _content(call: Call) -> dict[str, Any]:
+    if call.body is None:
+        return {}
+    # ASCII escapes carry whatever text the portal gave us, lone surrogates among it.
+    content = json.dumps(call.body).encode("ascii")
+    return {"content": content, "headers": {"content-type": "application/json"}}
+
+
+def _read(call: Call, response: httpx.Response) -> bytes:
+    received = bytearray()
+    until = time.monotonic() + _LONGEST_ANSWER_SECONDS
+    for chunk in response.iter_bytes():
+        received += chunk
+        if len(received) > _LONGEST_ANSWER or time.monotonic() > until:
+            raise errors.PortalUnavailable("the portal's answer does not end", **_told(call))
+    return bytes(received)
+
+
+def _changes_only_the_slash(call: Call, slashed: bool, response: httpx.Response) -> bool:
+    """Compare host and path alone: a proxy that ends TLS changes scheme and port."""
+    sent = response.request.url
+    try:
+        aim = sent.join(response.headers.get("location", ""))
+    except httpx.InvalidURL:
+        return False
+    other = call.path if slashed else f"{call.path}/"
+    return aim.host == sent.host and aim.path.endswith(other)
+
+
+def _judge(call: Call, response: httpx.Response, raw: bytes) -> Answer:
+    """Turn a response into an answer, or raise what it means."""
+    status = response.status_code
+    told = {**_told(call), "status": status}
+    if response.is_redirect:
+        raise errors.PortalUnavailable("the portal redirects elsewhere", **told)
+    readable, body = _parse(raw)
+    if response.is_success:
+        if not readable:
+            raise errors.PortalUnavailable("the portal's answer is not JSON", **told)
+        return Answer(status=status, body=body)
+    detail = body.get("detail") if isinstance(body, dict) else None
+    if status == 404 and (detail is None or detail == "Not Found"):
+        # The router's own words, or another server's: says nothing about what we asked for.
+        raise errors.PortalUnavailable(
+            "the portal's address serves no such API: /api/v2 is needed", **told
+        )
+    if status in call.accept and detail is not None:
+        return Answer(status=status, body=body)
+    raise _failure(call, response, told)
+
+
+def _parse(raw: bytes) -> tuple[bool, object]:
+    if not raw:
+        return True, None
+    try:
+        return True, json.loads(raw)
+    except (ValueError, RecursionError):
+        return False, None
+
+
+def _failure(call: Call, response: httpx.Response, told: dict[str, Any]) -> Exception:
+    """Say what a status that is no answer means."""
+    status = response.status_code
+    delay_seconds = _retry_after(response)
+    if status == 429:
+        error: errors.TemporaryError = errors.RateLimited(
+            "the portal asks us to come back later", delay_seconds=delay_seconds, **told
+        )
+        return _TryAgain(error, tries=100)
+    if status in _BUSY or status == 500:
+        error = errors.PortalUnavailable(
+            "the portal failed to answer", delay_seconds=delay_seconds, **told
+        )
+        tries = 100 if status in _BUSY else 2 if call.method == "GET" else 1
+        return _TryAgain(error, tries=tries)
+    if status in (408, 425) or status > 501:
+        return errors.PortalUnavailable("the portal failed to answer", **told)
+    if status in (404, 409) and call.method != "GET":
+        return errors.Conflict("the portal's product changed meanwhile", **told)
+    return errors.PortalRejected("the portal refused", **told)
+
+
+def _retry_after(response: httpx.Response) -> float | None:
+    """Read seconds to wait; a date is left to the ordinary backoff."""
+    text = response.headers.get("retry-after", "")
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        return None
+    return min(float(text), _LONGEST_DELAY_SECONDS)
+
+
+def _told(call: Call) -> dict[str, Any]:
+    return {"method": call.method, "path": call.route}
