@@ -1,0 +1,1 @@
+"""Stand in for what surrounds the provisioner, to try and test it on one machine."""
