@@ -237,7 +237,7 @@ class Records(Protocol):
         """Return every record, by namespace."""
 
     def due(self, now: datetime) -> tuple[model.Key, ...]:
-        """Return the keys whose `next_at` has come."""
+        """Return the keys whose `next_at` has come and that are not in the queue."""
 
 
 class Links(Protocol):

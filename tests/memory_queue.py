@@ -92,6 +92,13 @@ class State:
             if any(link.port_id == port_id for link in links)
         )
 
+    def consumers_of(self, producer: model.Key) -> frozenset[model.Key]:
+        return frozenset(
+            consumer
+            for consumer, links in self.links.items()
+            if any(link.producer_id == producer.id for link in links)
+        )
+
 
 class MemoryWorkqueue:
     """Hand out keys."""

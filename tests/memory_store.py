@@ -39,7 +39,8 @@ class MemoryInbox:
             touched_ports.add((model.Key.product(link.producer_id), link.port_id))
         for producer, port in touched_ports:
             wanted.append((producer, frozenset({port})))
-            wanted += [(consumer, frozenset()) for consumer in state.consumers(port)]
+            consumers = state.consumers_of(producer) if port == "*" else state.consumers(port)
+            wanted += [(consumer, frozenset()) for consumer in consumers]
         for key, its_ports in wanted:
             state.touch(key, model.Priority.EVENT, its_ports)
         if touched.resync or touched.links - known.keys():

@@ -50,6 +50,6 @@ def _touched(
     for producer, port_id in touched_ports:
         wanted.setdefault(producer, set()).add(port_id)
     if touched_ports:
-        for consumer in links.consumers_of(connection, {port_id for _, port_id in touched_ports}):
+        for consumer in links.consumers_of(connection, touched_ports):
             wanted.setdefault(consumer, set())
     return wanted, resync

@@ -40,10 +40,25 @@ class SqlLinks:
     def consumers(self, port_id: str) -> frozenset[model.Key]:
         """Return everyone with a link on the port."""
         with self._database.reading() as connection:
-            return consumers_of(connection, [port_id])
+            return _consumers_of_ports(connection, [port_id])
 
 
 def consumers_of(
+    connection: sqlalchemy.Connection, touched: Collection[tuple[model.Key, str]]
+) -> frozenset[model.Key]:
+    """Read everyone with a link on one of the (producer, port id); `*` is every port of his.
+
+    A producer that was deleted lists no ports any more: then only these links name its consumers.
+    """
+    whole = [producer.id for producer, port_id in touched if port_id == "*"]
+    statement = select(_links.c.consumer).where(_links.c.producer_id.in_(whole))
+    of_producers = connection.execute(statement).scalars() if whole else ()
+    return frozenset(model.Key.parse(key) for key in of_producers) | _consumers_of_ports(
+        connection, [port_id for _, port_id in touched if port_id != "*"]
+    )
+
+
+def _consumers_of_ports(
     connection: sqlalchemy.Connection, port_ids: Collection[str]
 ) -> frozenset[model.Key]:
     """Read everyone with a link on one of the ports."""

@@ -105,7 +105,7 @@ links = Table(
     metadata,
     Column("consumer", Text, primary_key=True),
     Column("id", Text, primary_key=True, index=True),
-    Column("producer_id", Text, nullable=False),
+    Column("producer_id", Text, nullable=False, index=True),
     Column("port_id", Text, nullable=False, index=True),
     Column("status", Text, nullable=False),
     Column("valid_from", Date),

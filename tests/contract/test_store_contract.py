@@ -485,6 +485,15 @@ def test_an_event_of_a_port_touches_its_producer_and_every_consumer(world: World
     assert world.flags.get("resync_wanted") is None
 
 
+def test_an_event_of_all_ports_touches_every_consumer_of_the_producer(world: World) -> None:
+    lease = world.leased(B)
+    world.links.replace(B, [_link(1, B, "p1")], lease)
+    world.queue.done(lease, _outcome(B))
+    world.inbox.accept([_delivery(ports=frozenset({(A, "*")}))])
+    leases = [world.leased() for _ in range(2)]
+    assert {lease.key: lease.ports for lease in leases} == {A: frozenset({"*"}), B: frozenset()}
+
+
 def test_a_legacy_link_is_resolved_to_consumer_and_producer(world: World) -> None:
     lease = world.leased(B)
     world.links.replace(B, [_link(1, B, "p1")], lease)

@@ -93,6 +93,7 @@ def _links() -> None:
     )
     op.create_index("ix_links_id", "links", ["id"])
     op.create_index("ix_links_port_id", "links", ["port_id"])
+    op.create_index("ix_links_producer_id", "links", ["producer_id"])
 
 
 def _history() -> None:
