@@ -240,7 +240,10 @@ class RunningPortal:
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
-            target=self._server.run, kwargs={"sockets": [self._socket]}, name="portal"
+            target=self._server.run,
+            kwargs={"sockets": [self._socket]},
+            name="portal",
+            daemon=True,
         )
         self._thread.start()
         return self
