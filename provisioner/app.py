@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provisioner import (
@@ -77,14 +78,16 @@ def assemble(
     settings: Settings,
     *,
     clock: ports.Clock = utc_now,
-    database_url: str | None = None,
+    kept: store.Store | None = None,
     checkpoint: Callable[[str], None] = reconciler.no_checkpoint,
 ) -> Parts:
-    """Build every part; raise `ConfigurationError` where settings and store do not fit."""
+    """Build every part, on the store of the settings unless another is given.
+
+    Raise `ConfigurationError` where settings and store do not fit.
+    """
     metrics = telemetry.Metrics()
-    kept = store.open_store(
-        database_url or settings.database_url, _seal_source(settings), clock=clock
-    )
+    if kept is None:
+        kept = store.open_store(settings.database_url, _seal_source(settings), clock=clock)
     queue = workqueue.SqlWorkqueue(kept.database, clock=clock, lease_seconds=_LEASE_SECONDS)
     reader = portal.HttpPortal(base_url=settings.dpp_api_url, api_key=settings.dpp_api_key)
     reconciles = reconciler.Reconciler(
@@ -114,6 +117,12 @@ def assemble(
             metrics=metrics,
         ),
     )
+
+
+def scratch_store(folder: Path) -> store.Store:
+    """Open an empty store for a command that must leave no trace."""
+    sealed = seal.load_or_create(folder / "sealing.key", may_create=True)
+    return store.open_store(f"sqlite:///{folder}/scratch.db", sealed, clock=utc_now)
 
 
 def _seal_source(settings: Settings) -> store.SealSource:

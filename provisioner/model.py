@@ -59,6 +59,8 @@ class ProductStatus(StrEnum):
     ACTIVE = "active"
     ARCHIVED = "archived"
     DELETING = "deleting"
+    UNKNOWN = "unknown"
+    """A word that no portal we know uses: such a product is left exactly as it is."""
 
 
 class LinkStatus(StrEnum):

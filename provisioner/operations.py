@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import tempfile
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,20 +24,19 @@ from provisioner import (
 
 Progress = Callable[[Iterable[model.Key], str, int], Iterator[model.Key]]
 """Pass keys through while showing how far it is: (keys, title, how many)."""
-_NO_STORE = "sqlite:///:memory:"
 
 
 @contextlib.contextmanager
 def opened(read: settings.Settings, *, read_only: bool = False) -> Iterator[app.Parts]:
     """Open the parts for one command; read-only, a store that is not there is not made."""
-    url = None
-    if read_only and not _exists(read.database_url):
-        url = _NO_STORE
-    parts = app.assemble(read, database_url=url)
-    try:
+    with contextlib.ExitStack() as stack:
+        kept = None
+        if read_only and not _exists(read.database_url):
+            folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="provisioner-"))
+            kept = app.scratch_store(Path(folder))
+        parts = app.assemble(read, kept=kept)
+        stack.callback(parts.close)
         yield parts
-    finally:
-        parts.close()
 
 
 def _exists(url: str) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from provisioner import grants, model, names
+from provisioner import errors, grants, model, names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,10 +41,13 @@ def desired(
     """Turn a reading of the portal into what the product should have.
 
     `view` is None where the portal is sure that there is no such product. `namespaces` maps
-    product ids to the namespaces they are provisioned under.
+    product ids to the namespaces they are provisioned under. Raise `PortalRejected` for a status
+    that we do not know: whatever it means, nothing is made and nothing is released.
     """
     if view is None:
         return _sealed(model.Desired(key=key, phase=model.Phase.GONE, product=None), rules)
+    if view.product.status is model.ProductStatus.UNKNOWN:
+        raise errors.PortalRejected("the portal gives the product a status that we do not know")
     phase = _phase(view.product.status)
     if phase is not model.Phase.ACTIVE:
         return _sealed(model.Desired(key=key, phase=phase, product=view.product), rules)

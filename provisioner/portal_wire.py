@@ -55,15 +55,11 @@ def products(body: object) -> tuple[model.Product, ...]:
 def product(body: object) -> model.Product:
     """Read one data product."""
     fields = portal_fields.mapping(body)
-    try:
-        status = model.ProductStatus(portal_fields.text(fields, "status"))
-    except ValueError as exc:
-        raise portal_fields.Malformed("the status of a product is none that we know") from exc
     return model.Product(
         id=portal_fields.uuid(fields, "id"),
         namespace=portal_fields.text(fields, "namespace"),
         name=portal_fields.text(fields, "name"),
-        status=status,
+        status=_status(portal_fields.text(fields, "status")),
         description=portal_fields.optional_text(fields, "description"),
         domain=portal_fields.name_of(fields, "domain"),
         lifecycle=portal_fields.name_of(fields, "lifecycle"),
@@ -187,6 +183,14 @@ def _link(
         valid_until=portal_fields.day(request, "valid_until"),
         mode=portal_fields.name_of(request, "access_mode") or "read",
     )
+
+
+def _status(text: str) -> model.ProductStatus:
+    try:
+        return model.ProductStatus(text)
+    except ValueError:
+        # One such product must not hold up all others: it alone is left as it is.
+        return model.ProductStatus.UNKNOWN
 
 
 def _link_status(entry: Mapping[str, Any]) -> model.LinkStatus:

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from provisioner import model, plan
+from provisioner import errors, model, plan
 from tests import builders as b
 
 RULES = plan.Rules(bucket="lake")
@@ -26,6 +26,11 @@ def desired(view: model.PortalView | None, rules: plan.Rules = RULES) -> model.D
 )
 def test_the_status_decides_the_phase(status: model.ProductStatus, phase: model.Phase) -> None:
     assert desired(model.PortalView(product=b.a_product(status=status))).phase is phase
+
+
+def test_a_status_that_nobody_knows_makes_and_releases_nothing() -> None:
+    with pytest.raises(errors.PortalRejected):
+        desired(model.PortalView(product=b.a_product(status=model.ProductStatus.UNKNOWN)))
 
 
 def test_a_product_the_portal_does_not_know_is_gone() -> None:

@@ -496,6 +496,12 @@ def test_whatever_the_bytes_the_portal_is_merely_unavailable(body: bytes) -> Non
         a_portal(Scripted((200, body))).products()
 
 
+def test_a_status_that_nobody_knows_is_left_to_be_judged() -> None:
+    view = a_portal(Pages(product=a_product_page(status="asleep"))).view(KEY)
+    assert view is not None
+    assert view.product.status is model.ProductStatus.UNKNOWN
+
+
 @pytest.mark.parametrize(
     "page",
     [
@@ -504,7 +510,7 @@ def test_whatever_the_bytes_the_portal_is_merely_unavailable(body: bytes) -> Non
         a_product_page(id=FOREIGN),
         a_product_page(namespace=None),
         a_product_page(name=["a"]),
-        a_product_page(status="asleep"),
+        a_product_page(status=7),
         a_product_page(finalizers="all"),
         a_product_page(finalizers=[1]),
         a_product_page(lifecycle="Ready"),

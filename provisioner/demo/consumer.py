@@ -69,11 +69,14 @@ class Workspace:
         return Call(who=self.name, what=f"write {key}", answer=status, expected=expected)
 
     def _status(self, operation: str, **arguments: Any) -> int:
+        client = self.client()
         try:
             bucket = self.environment()["S3_BUCKET"]
-            answer = getattr(self.client(), operation)(Bucket=bucket, **arguments)
+            answer = getattr(client, operation)(Bucket=bucket, **arguments)
         except exceptions.ClientError as error:
             answer = error.response
+        finally:
+            client.close()
         return int(answer["ResponseMetadata"]["HTTPStatusCode"])
 
     def sqlmesh(self, *arguments: str) -> str:

@@ -211,7 +211,8 @@ def _call(operation: Callable[[], _T], *, tolerate: Collection[str] = ()) -> _T 
         raise _meaning(exc) from exc
     except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as exc:
         raise errors.IssuerRejected("there are no credentials for the IAM API") from exc
-    except parsers.ResponseParserError as exc:
+    except (parsers.ResponseParserError, KeyError) as exc:
+        # KeyError is how botocore meets well-formed XML of somebody else's.
         raise errors.IssuerRejected("what answers does not speak the IAM API") from exc
     except exceptions.BotoCoreError as exc:
         raise errors.IssuerUnavailable(

@@ -1,0 +1,291 @@
+"""The real program as its operators, its portal and its attackers see it."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+import os
+import signal
+import stat
+import subprocess
+from pathlib import Path
+
+import httpx
+
+from provisioner.demo import consumer, fake_portal
+from tests.acceptance.stand import ADMIN_TOKEN, SECRET, Stand
+
+
+def test_wrong_settings_stop_the_start_with_a_line_each_and_code_2(stand: Stand) -> None:
+    done = stand.provisioner(
+        "serve", PROV_DPP_API_URL="ftp://portal", WEBHOOK_SECRET="", PROV_WORKERS="none"
+    )
+    assert done.returncode == 2
+    names = [line.partition(":")[0] for line in done.stderr.splitlines()]
+    assert names == ["PROV_DPP_API_URL", "PROV_WEBHOOK_SECRET", "PROV_WORKERS"]
+    assert "ftp" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_a_product_becomes_a_workspace_and_follows_its_grants(stand: Stand) -> None:
+    state = stand.portal.state
+    with stand.service(), httpx.Client(base_url=f"{stand.running.url}/api/v2") as portal:
+        sales = portal.post("data_products", json=a_product("sales")).json()["id"]
+        port = portal.post(f"data_products/{sales}/output_ports", json=a_port("orders")).json()[
+            "id"
+        ]
+        stand.until(lambda: stand.ready("sales"), "the first workspace")
+        marketing = portal.post("data_products", json=a_product("marketing")).json()["id"]
+        stand.until(lambda: stand.ready("marketing"), "the second workspace")
+        owner = consumer.Workspace(stand.products / "sales")
+        reader = consumer.Workspace(stand.products / "marketing")
+        assert owner.put("sales/orders/data", expected=200).answer == 200
+        assert reader.get("sales/orders/data", expected=403).answer == 403
+        asked = {"output_ports": [port], "justification": "because"}
+        portal.post(f"data_products/{marketing}/input_ports", json=asked).raise_for_status()
+        decision = {"consuming_data_product_id": marketing, "decision_note": "noted"}
+        decide = f"data_products/{sales}/output_ports/{port}/input_ports"
+        portal.post(f"{decide}/approve", json=decision).raise_for_status()
+        stand.until(lambda: reader.get("sales/orders/data", expected=200).as_expected, "the grant")
+        assert reader.put("sales/orders/data", expected=403).answer == 403
+        portal.post(f"{decide}/revoke", json=decision).raise_for_status()
+        stand.until(
+            lambda: reader.get("sales/orders/data", expected=403).as_expected, "the revocation"
+        )
+        assert portal.delete(f"data_products/{marketing}").status_code == 202
+        stand.until(lambda: marketing not in state.products, "the portal's deletion")
+        stand.until(lambda: not reader.folder.exists(), "the release")
+
+
+def test_secret_files_are_private_and_secrets_are_nowhere_else(stand: Stand) -> None:
+    stand.portal.state.create_product("sales", name="Sales {{ 7*7 }}")
+    with stand.service() as process:
+        stand.until(lambda: stand.ready("sales"), "the workspace")
+        stand.until(lambda: stand.api("products").json()["products"] != [], "the record")
+        folder = stand.products / "sales"
+        for name in (".env", ".aws/credentials", ".aws/config"):
+            assert stat.S_IMODE((folder / name).stat().st_mode) == 0o600
+        assert stat.S_IMODE((folder / ".aws").stat().st_mode) == 0o700
+        key = stand.env_of("sales")["S3_SECRET_KEY"]
+        answers = [stand.api("products").text, stand.api("products/sales").text]
+        answers += [stand.api("deliveries").text, httpx.get(f"{stand.url}/metrics").text]
+        commands = subprocess.run(
+            ["ps", "-p", str(process.pid), "-o", "args="],
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+    secrets = {key, SECRET, stand.s3.secret_key, ADMIN_TOKEN, sealing_key(stand)}
+    seen = "\n".join([*answers, commands, stand.log.read_text()])
+    assert not [secret for secret in secrets if secret in seen]
+    database = b"".join(path.read_bytes() for path in (stand.folder / "var").iterdir())
+    assert not [secret for secret in secrets if secret.encode() in database]
+    elsewhere = {".env", "credentials"}
+    for path in stand.folder.rglob("*"):
+        if path.is_file() and path.name not in elsewhere:
+            assert key.encode() not in path.read_bytes(), path
+    assert not list(stand.folder.glob(".cookiecutter*"))
+
+
+def sealing_key(stand: Stand) -> str:
+    return (stand.folder / "secrets" / "sealing.key").read_text().strip()
+
+
+def test_the_template_shows_the_portals_text_literally(stand: Stand) -> None:
+    stand.portal.state.create_product("sales", name="Sales", description="{{ 7*7 }} [[ 7*7 ]]")
+    with stand.service():
+        stand.until(lambda: stand.ready("sales"), "the workspace")
+    assert "{{ 7*7 }} [[ 7*7 ]]" in (stand.products / "sales" / "README.md").read_text()
+
+
+def test_an_acknowledged_delivery_survives_a_kill_and_is_worked_off(stand: Stand) -> None:
+    product = stand.portal.state.create_product("sales", name="Sales")
+    stand.portal.faults.append(every_call_fails())
+    with stand.service() as process:
+        assert deliver(stand, created(product)).status_code == 200
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+    assert not stand.ready("sales")
+    stand.portal.faults.clear()
+    with stand.service():
+        stand.until(lambda: stand.ready("sales"), "the workspace")
+        rows = stand.api("deliveries").json()["deliveries"]
+    assert [row["subject"] for row in rows][-1] == "POST /api/v2/data_products"
+
+
+def test_forged_deliveries_change_nothing(stand: Stand) -> None:
+    product = stand.portal.state.create_product("sales", name="Sales")
+    stand.portal.faults.append(every_call_fails())
+    with stand.service():
+        body = created(product)
+        assert httpx.post(stand.url, content=body).status_code == 401
+        assert deliver(stand, body, secret="guessed").status_code == 401
+        assert httpx.post(stand.url, content=b"{").status_code == 400
+        assert httpx.post(stand.url, content=b"x" * (1024 * 1024 + 1)).status_code == 413
+        assert stand.api("deliveries").json()["deliveries"] == []
+
+
+def test_it_starts_while_portal_and_engine_are_down_and_catches_up(stand: Stand) -> None:
+    stand.portal.state.create_product("sales", name="Sales")
+    stand.portal.faults.append(every_call_fails())
+    with stand.service():
+        assert httpx.get(f"{stand.url}/healthz").status_code == 200
+        stand.until(lambda: "resync failed" in stand.log.read_text(), "a failed resync")
+        stand.portal.faults.clear()
+        stand.until(lambda: stand.ready("sales"), "the workspace")
+
+
+def test_an_engine_that_is_down_is_a_condition_and_tried_again(stand: Stand) -> None:
+    stand.portal.state.create_product("sales", name="Sales")
+    with stand.service(S3_ENDPOINT="http://127.0.0.1:9", PROV_RESYNC_SECONDS="3600"):
+        stand.until(lambda: conditions(stand) == ["StorageUnavailable"], "the condition")
+        assert not (stand.products / "sales").exists()
+    with stand.service():
+        stand.until(lambda: stand.ready("sales"), "the workspace")
+        stand.until(lambda: conditions(stand) == [], "the condition to go")
+
+
+def test_a_template_that_does_not_render_is_a_condition(stand: Stand) -> None:
+    broken = stand.folder / "template" / "{{cookiecutter.project_name}}"
+    broken.mkdir(parents=True)
+    (broken.parent / "cookiecutter.json").write_text('{"project_name": "x"}')
+    (broken / "README.md").write_text("{{ cookiecutter.nobody_knows }}")
+    stand.portal.state.create_product("sales", name="Sales")
+    with stand.service(PROV_TEMPLATE_PATH=str(broken.parent)):
+        stand.until(lambda: conditions(stand) == ["TemplateError"], "the condition")
+        assert "README.md" in stand.api("products/sales").text
+        assert not (stand.products / "sales").exists()
+        (broken / "README.md").write_text("{{ cookiecutter.project_name }}")
+        stand.provisioner("reconcile", "sales", PROV_TEMPLATE_PATH=str(broken.parent))
+        stand.until(lambda: stand.ready("sales"), "the workspace")
+
+
+def test_sigterm_ends_it_within_the_grace_period(stand: Stand) -> None:
+    with stand.service() as process:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) in (0, -signal.SIGTERM)
+
+
+def test_a_second_process_may_not_serve_the_same_store(stand: Stand) -> None:
+    with stand.service():
+        done = stand.provisioner("serve", PROV_PORT="1")
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1].startswith("PROV_DATABASE_URL:")
+
+
+def test_a_lost_sealing_key_stops_the_start(stand: Stand) -> None:
+    stand.portal.state.create_product("sales", name="Sales")
+    with stand.service():
+        stand.until(lambda: stand.ready("sales"), "the workspace")
+    (stand.folder / "secrets" / "sealing.key").unlink()
+    done = stand.provisioner("serve")
+    assert done.returncode == 2
+    assert done.stderr.startswith("PROV_SEALING_KEYS:")
+
+
+def test_plan_reads_only_and_says_what_would_be_made(stand: Stand) -> None:
+    product = stand.portal.state.create_product("sales", name="Sales")
+    done = stand.provisioner("plan", "--all", WEBHOOK_SECRET="")
+    assert done.returncode == 0, done.stderr
+    assert "create-workspace" in done.stdout
+    assert "Nothing was touched" in done.stdout
+    assert product in stand.portal.state.products
+    assert not (stand.folder / "var").exists()
+    assert not stand.products.exists()
+    assert not (stand.folder / "secrets").exists()
+    assert {method for method, _ in stand.portal.requests} == {"GET"}
+
+
+def test_reconcile_without_a_service_does_the_work_itself(stand: Stand) -> None:
+    stand.portal.state.create_product("sales", name="Sales")
+    done = stand.provisioner("reconcile", "sales")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert stand.ready("sales")
+    shown = json.loads(stand.provisioner("status", "sales", "--json").stdout)
+    assert shown["namespace"] == "sales"
+    assert shown["key_id"] == stand.env_of("sales")["S3_ACCESS_KEY"]
+    assert stand.env_of("sales")["S3_SECRET_KEY"] not in json.dumps(shown)
+
+
+def test_a_restart_with_everything_in_order_touches_nothing(stand: Stand) -> None:
+    stand.portal.state.create_product("sales", name="Sales")
+    assert stand.provisioner("reconcile", "sales").returncode == 0
+    before = mtimes(stand.products)
+    stand.portal.requests.clear()
+    with stand.service():
+        stand.until(lambda: "resync done" in stand.log.read_text(), "the first resync")
+        stand.until(lambda: httpx.get(f"{stand.url}/readyz").status_code == 200, "readiness")
+    assert {method for method, _ in stand.portal.requests} == {"GET"}
+    assert mtimes(stand.products) == before
+
+
+def test_observing_touches_nothing(stand: Stand) -> None:
+    stand.portal.state.create_product("sales", name="Sales")
+    with stand.service(PROV_MODE="observe"):
+        stand.until(lambda: reconciled(stand, "observed") > 0, "a look")
+    assert {method for method, _ in stand.portal.requests} == {"GET"}
+    assert not (stand.products / "sales").exists()
+
+
+def test_an_output_folder_that_cannot_be_used_is_a_condition_and_tried_again(stand: Stand) -> None:
+    with stand.service():
+        stand.products.write_text("a file where the folder should be")
+        product = stand.portal.state.create_product("sales", name="Sales")
+        assert deliver(stand, created(product)).status_code == 200
+        stand.until(lambda: conditions(stand) == ["DiskUnavailable"], "the condition")
+        stand.products.unlink()
+        stand.provisioner("reconcile", "sales")
+        stand.until(lambda: stand.ready("sales"), "the workspace")
+
+
+def a_product(namespace: str) -> dict[str, object]:
+    return {"name": namespace.title(), "namespace": namespace, "description": "d", "about": ""}
+
+
+def a_port(namespace: str) -> dict[str, object]:
+    return {"name": namespace, "namespace": namespace, "access_type": "restricted"}
+
+
+def every_call_fails() -> fake_portal.Fault:
+    return fake_portal.Fault(kind="status", status=503)
+
+
+def created(product: str) -> bytes:
+    message = {
+        "method": "POST",
+        "url": "/api/v2/data_products",
+        "query": "",
+        "response": json.dumps({"id": product}),
+        "status_code": 200,
+    }
+    return json.dumps(message).encode()
+
+
+def deliver(stand: Stand, body: bytes, *, secret: str = SECRET) -> httpx.Response:
+    signed = json.dumps(json.loads(body)).encode()
+    proof = hmac.new(secret.encode(), signed, hashlib.sha512).hexdigest()
+    return httpx.post(stand.url, content=body, headers={"Sign": proof})
+
+
+def conditions(stand: Stand) -> list[str] | None:
+    answer = stand.api("products/sales")
+    if answer.status_code != 200:
+        return None
+    return [condition["type"] for condition in answer.json()["conditions"]]
+
+
+def reconciled(stand: Stand, status: str) -> float:
+    text = httpx.get(f"{stand.url}/metrics").text
+    wanted = f'provisioner_reconciles_total{{status="{status}"}} '
+    return sum(
+        float(line.rsplit(" ", 1)[1]) for line in text.splitlines() if line.startswith(wanted)
+    )
+
+
+def mtimes(folder: Path) -> dict[str, int]:
+    return {
+        os.path.relpath(path, folder): path.lstat().st_mtime_ns
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
