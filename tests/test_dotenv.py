@@ -3,6 +3,7 @@ from __future__ import annotations
 import configparser
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 from datetime import date
@@ -73,9 +74,14 @@ def _by_shell(path: Path) -> dict[str, str | None]:
 
 def _by_r(path: Path) -> dict[str, str | None]:
     if shutil.which("Rscript") is None:
-        pytest.skip("R is not installed")
+        missing = "Rscript is missing: apt-get install r-base-core"
+        if os.environ.get("CI", "").lower() == "true":
+            pytest.fail(missing)
+        pytest.skip(missing)
     script = "readRenviron('.env'); system2('env', '-0')"
-    return _printed(["Rscript", "--vanilla", "-e", script], path)
+    found = _printed(["Rscript", "--vanilla", "-e", script], path)
+    # An empty value is no variable to R, but Sys.getenv answers "" for either.
+    return {name: found.get(name, "") for name in _EXPECTED}
 
 
 def _printed(command: list[str], path: Path) -> dict[str, str | None]:
