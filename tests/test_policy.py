@@ -264,6 +264,13 @@ def test_the_text_is_compact_and_reads_back_as_the_document() -> None:
     assert not set(written) & set(" \n\t")
 
 
+def test_a_plus_is_written_so_that_no_engine_reads_a_space() -> None:
+    document = policy.document(bucket="lake", own=["a+b/"], grants=[])
+    written = policy.text(document)
+    assert json.loads(written) == document
+    assert "+" not in written
+
+
 namespaces = st.from_regex(r"[a-z0-9_][a-z0-9+=,.@_-]{0,12}", fullmatch=True)
 places = st.builds(
     lambda bucket, parts: model.Location(bucket=bucket, prefix="".join(f"{p}/" for p in parts)),
