@@ -269,9 +269,10 @@ def test_a_folder_that_appears_during_the_swap_is_not_taken_over(
     claim = output / ".provisioner/names/sales"
     claim.write_text(json.dumps({**json.loads(claim.read_text()), "confirmed": False}))
     assert kept.owner("sales") == _ID
+    (output / "theirs").mkdir()  # while ours is there: a freed inode would be given out again
+    (output / "theirs/theirs").write_text("theirs")
     shutil.rmtree(output / "sales")
-    (output / "sales").mkdir()
-    (output / "sales/theirs").write_text("theirs")
+    (output / "theirs").rename(output / "sales")
 
     assert kept.owner("sales") == ""
     with pytest.raises(errors.NotOurs):
