@@ -262,6 +262,23 @@ def test_an_engine_that_does_not_answer_is_unavailable() -> None:
     assert caught.value.attributes == {"reason": "EndpointConnectionError"}
 
 
+def test_credentials_that_are_nowhere_are_said_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere/credentials")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere/config")
+    s3_client._session.cache_clear()
+    client = s3.connect(
+        endpoint=closed_endpoint(),
+        region="us-east-1",
+        access_key=None,
+        secret_key=None,
+        service="iam",
+    )
+    with pytest.raises(errors.IssuerRejected, match="no credentials"):
+        iam.IamIssuer(client).list_keys(NAME)
+    s3_client._session.cache_clear()
+
+
 def test_a_user_that_may_not_be_made_is_refused_without_a_second_try() -> None:
     issuer, stubber = stubbed()
     stubber.add_client_error("create_user", "AccessDenied", http_status_code=403)

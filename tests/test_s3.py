@@ -294,6 +294,14 @@ def test_an_engine_without_conditions_gets_a_plain_put() -> None:
     stubber.assert_no_pending_responses()
 
 
+def test_a_mark_that_may_not_be_written_is_a_refusal() -> None:
+    store, stubber = stubbed()
+    stubber.add_client_error("put_object", "AccessDenied", http_status_code=403)
+    with pytest.raises(errors.PermanentError) as caught:
+        store.keep("sales/")
+    assert caught.value.attributes["code"] == "AccessDenied"
+
+
 def test_a_prefix_is_looked_through_to_its_end() -> None:
     store, stubber = stubbed()
     probes = [{"Key": f"sales/.provisioner-probe-{number}"} for number in range(3)]
