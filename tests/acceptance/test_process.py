@@ -7,6 +7,7 @@ import hmac
 import json
 import os
 import signal
+import socket
 import stat
 import subprocess
 from pathlib import Path
@@ -172,6 +173,16 @@ def test_a_second_process_may_not_serve_the_same_store(stand: Stand) -> None:
         done = stand.provisioner("serve", PROV_PORT="1")
         assert done.returncode == 2
         assert done.stderr.splitlines()[-1].startswith("PROV_DATABASE_URL:")
+
+
+def test_a_service_that_cannot_listen_does_nothing_else(stand: Stand) -> None:
+    stand.portal.state.create_product("sales", name="Sales")
+    with socket.create_server(("127.0.0.1", stand.port)):
+        done = stand.provisioner("serve")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("PROV_PORT:")
+    assert {method for method, _ in stand.portal.requests} <= {"GET"}
+    assert not stand.ready("sales")
 
 
 def test_a_lost_sealing_key_stops_the_start(stand: Stand) -> None:
