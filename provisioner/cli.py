@@ -57,9 +57,14 @@ def serve() -> None:
     type=click.Path(path_type=Path, file_okay=False),
     default=Path("var/demo"),
     show_default=True,
-    help="Where the demo lives; emptied at its start.",
+    help="Where the demo lives; emptied at its start. No spaces in its path.",
 )
-def demo(keep: bool, folder: Path) -> None:
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Save the table of what was tried as an SVG.",
+)
+def demo(keep: bool, folder: Path, picture: Path | None) -> None:
     """Play the whole story on this machine, with an embedded S3 and a small portal.
 
     A product is created and its workspace appears; SQLMesh plans and publishes in it; a second
@@ -73,7 +78,7 @@ def demo(keep: bool, folder: Path) -> None:
         ) from exc
     from provisioner import tables
 
-    good = story.play(folder.absolute(), tables.console(), keep=keep)
+    good = story.play(folder.absolute(), tables.console(), keep=keep, drawn=picture)
     sys.exit(0 if good else 1)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shlex
 import shutil
 import socket
 import subprocess
@@ -20,7 +21,7 @@ from pathlib import Path
 
 import httpx
 
-from provisioner import errors
+from provisioner import errors, setting_types
 from provisioner.demo import embedded_s3, fake_portal
 
 SECRET = "demo-secret-key"  # noqa: S105 - as users of the portal's demo know it
@@ -42,10 +43,16 @@ class Stage:
     s3_endpoint: str
     admin_token: str
 
+    @property
+    def settings(self) -> Path:
+        """Return the file with the settings of the demo's provisioner, for a shell to read."""
+        return self.root / "provisioner.env"
+
 
 @contextlib.contextmanager
 def stage(root: Path, *, on_ready: Callable[[str], None] = lambda line: None) -> Iterator[Stage]:
     """Start all three, yield where they are, and end what was started."""
+    _check(root)
     _empty(root)
     port = free_port(8090)
     players = fake_portal.FakePortal(
@@ -63,9 +70,29 @@ def stage(root: Path, *, on_ready: Callable[[str], None] = lambda line: None) ->
             s3_endpoint=s3.endpoint,
             admin_token=secrets.token_urlsafe(24),
         )
-        with _service(made, _environment(made, s3, port)):
+        environment = _environment(made, s3, port)
+        _write_settings(made.settings, environment)
+        with _service(made, environment):
             on_ready(f"the provisioner on {made.provisioner_url}")
             yield made
+
+
+def _check(root: Path) -> None:
+    """Refuse a path that could not stand in `.env`, before anything is made."""
+    try:
+        setting_types.plain_path(str(root))
+    except setting_types.Unfit as exc:
+        raise errors.ConfigurationError(
+            (f"--folder: expects {exc}; for example --folder /tmp/provisioner-demo",)
+        ) from exc
+
+
+def _write_settings(file: Path, environment: Mapping[str, str]) -> None:
+    """Write the settings for a shell, for our own eyes alone: there are secrets in them."""
+    kept = {name: value for name, value in environment.items() if name not in ("PATH", "HOME")}
+    text = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in kept.items())
+    file.touch(mode=0o600)
+    file.write_text(text)
 
 
 def _empty(root: Path) -> None:

@@ -6,19 +6,24 @@ one of our own that signs and answers like the real one; the provisioner is the 
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import httpx
 
 from provisioner import errors
-from provisioner.demo import consumer, embedded_s3, stage
+from provisioner.demo import consumer, embedded_s3, picture, stage
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 _PORT = "daily-revenue"
 _OBJECT = f"sales/{_PORT}/data.parquet"
@@ -117,7 +122,7 @@ class Story:
         self._note(self.marketing.put(f"sales/{_PORT}/forged.parquet", expected=_DENIED))
         self._note(self.marketing.get("sales/notes.txt", expected=_DENIED))
         self._wait("input named", lambda: bool(self._ports("marketing")["inputs"]))
-        self._look(self.marketing.folder / "INPUTS.md", "what marketing may read, and since when")
+        self._say(f"INPUTS.md of marketing: {self._input_row()}")
         started = time.monotonic()
         self.marketing.sqlmesh("plan", "--auto-apply", "--no-prompts")
         rows = self.marketing.sqlmesh("fetchdf", _QUERY)
@@ -150,7 +155,8 @@ class Story:
                 who="marketing", what="the old key, after deletion", answer=status, expected=_DENIED
             )
         )
-        self._look(self._stage.products / ".provisioner" / "archive", "its files, out of reach")
+        archive = self._stage.products / ".provisioner" / "archive" / marketing
+        self._look(archive, "its files, out of reach and without a key")
 
     # --- what the scenes are made of ----------------------------------------------------------
 
@@ -176,6 +182,10 @@ class Story:
     def _reads(self) -> int:
         return self.marketing.get(_OBJECT, expected=_ALLOWED).answer
 
+    def _input_row(self) -> str:
+        lines = (self.marketing.folder / "INPUTS.md").read_text().splitlines()
+        return next((line for line in lines if _PORT in line), "nothing yet")
+
     def _wait(self, what: str, condition: Callable[[], bool]) -> None:
         seconds = stage.wait_until(condition, what)
         self._times[what] = seconds
@@ -200,53 +210,99 @@ class Story:
         self._say(f"{call.who}: {call.what} -> {call.answer} ({good})")
 
     def _summary(self) -> None:
-        from rich import box
-        from rich.table import Table
-
-        table = Table(title="What was tried", box=box.SIMPLE_HEAVY, title_justify="left")
-        for column in ("when", "who", "call", "answer"):
-            table.add_column(column)
-        for when, call in self._calls:
-            verdict = "[green]allowed[/]" if call.answer < 300 else "[red]denied[/]"
-            answer = f"{call.answer} {verdict}" + ("" if call.as_expected else " WRONG")
-            table.add_row(when, call.who, call.what, answer)
         self._out.print()
-        self._out.print(table)
+        self._out.print(self.tried())
         times = ", ".join(f"{what} {seconds:.2f} s" for what, seconds in self._times.items())
         self._out.print(f"Times: {times}", markup=False, soft_wrap=True)
         self._out.print("\nThe embedded S3 is for looking, not for trusting. It does not enforce:")
         for line in embedded_s3.NOT_ENFORCED:
             self._out.print(f"  - {line}", markup=False, soft_wrap=True)
 
+    def tried(self) -> Table:
+        """Return every call and its answer."""
+        return tried(self._calls)
 
-def play(root: Path, out: Console, *, keep: bool) -> bool:
-    """Set the stage, tell the story, and with `keep` leave all of it running until Ctrl-C."""
+
+def tried(calls: list[tuple[str, consumer.Call]]) -> Table:
+    """Lay out calls, each with its moment, as a table."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title="What was tried", box=box.SIMPLE_HEAVY, title_justify="left")
+    for column in ("when", "who", "call", "answer"):
+        table.add_column(column)
+    for when, call in calls:
+        verdict = "[green]allowed[/]" if call.answer < 300 else "[red]denied[/]"
+        answer = f"{call.answer} {verdict}" + ("" if call.as_expected else " WRONG")
+        table.add_row(when, call.who, call.what, answer)
+    return table
+
+
+def play(root: Path, out: Console, *, keep: bool, drawn: Path | None = None) -> bool:
+    """Set the stage, tell the story, and with `keep` leave all of it running until Ctrl-C.
+
+    `drawn` is where a picture of what was tried goes.
+    """
     started = time.monotonic()
     out.print("[bold]The provisioner's demo[/]: embedded S3, a small portal, and the real service")
-    with stage.stage(root, on_ready=lambda line: out.print(f"   {line}", markup=False)) as made:
-        good = Story(made, out).tell()
+    with (
+        _ended_by_signals(),
+        stage.stage(root, on_ready=lambda line: out.print(f"   {line}", markup=False)) as made,
+    ):
+        story = Story(made, out)
+        good = story.tell()
+        if drawn is not None:
+            picture.save(drawn, story.tried(), title="provisioner demo")
+            out.print(f"\nPicture: {drawn}", markup=False, soft_wrap=True)
         out.print(f"\nThe story took {time.monotonic() - started:.0f} seconds.")
+        _verdict(out, good=good)
         if keep:
             _wait_for_interrupt(made, out)
-    verdict = "[green]every call was answered as promised[/]"
-    out.print(verdict if good else "[bold red]some calls were not answered as promised[/]")
-    out.print(f"Files stay in {root}", markup=False, soft_wrap=True)
+    out.print(f"Everything has ended. Files stay in {root}", markup=False, soft_wrap=True)
     return good
+
+
+def _verdict(out: Console, *, good: bool) -> None:
+    right = "[green]Every call was answered as promised.[/]"
+    out.print(right if good else "[bold red]Some calls were not answered as promised.[/]")
+
+
+@contextlib.contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Let SIGINT, SIGTERM and SIGHUP end the block in good order, also in the background.
+
+    The first one counts; what was started is ended undisturbed by more of them.
+    """
+    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        for each in wanted:
+            signal.signal(each, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    before = {each: signal.signal(each, end) for each in wanted}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
 
 
 def _wait_for_interrupt(made: stage.Stage, out: Console) -> None:
     """Say what is running where, and wait."""
+    command = Path(sys.executable).with_name("provisioner")
+    out.print("\nEverything keeps running; Ctrl-C ends it.")
     for line in (
-        f"portal       {made.portal_url}",
+        f"portal       {made.portal_url}/api/v2/data_products",
         f"provisioner  {made.provisioner_url}/healthz, /metrics, /api/v1/products",
         f"admin token  {made.admin_token}",
         f"S3 and IAM   {made.s3_endpoint}",
         f"workspaces   {made.products}",
+        f"log          {made.log}",
+        f"commands     cd {made.root} && . ./{made.settings.name} && {command} status",
     ):
         out.print(f"   {line}", markup=False, soft_wrap=True)
-    out.print("Everything keeps running. Ctrl-C ends it.")
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         while True:
             time.sleep(3600)
-    except KeyboardInterrupt:
-        out.print("\nEnding.")
+    out.print("\nEnding.")
