@@ -5,8 +5,10 @@ Every import of weight happens within a command, so that `--help` is instant.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +39,7 @@ def cli() -> None:
     """  # noqa: D301 - click wants the backspace itself
 
 
-@cli.command()
+@cli.command(short_help="Hear webhooks and reconcile, until SIGTERM.")
 def serve() -> None:
     """Hear the portal's webhooks and reconcile, until SIGTERM.
 
@@ -50,7 +52,7 @@ def serve() -> None:
     server.serve(_settings(serving=True))
 
 
-@cli.command()
+@cli.command(short_help="Play the whole story on this machine.")
 @click.option("--keep", is_flag=True, help="Leave everything running until Ctrl-C.")
 @click.option(
     "--folder",
@@ -78,11 +80,12 @@ def demo(keep: bool, folder: Path, picture: Path | None) -> None:
         ) from exc
     from provisioner import tables
 
-    good = story.play(folder.absolute(), tables.console(), keep=keep, drawn=picture)
+    with _disk():
+        good = story.play(folder.absolute(), tables.console(), keep=keep, drawn=picture)
     sys.exit(0 if good else 1)
 
 
-@cli.command()
+@cli.command(short_help="Print what would be done; touch nothing.")
 @_NAMESPACE
 @click.option("--all", "everything", is_flag=True, help="Every product the portal lists.")
 def plan(namespace: str | None, everything: bool) -> None:
@@ -100,7 +103,7 @@ def plan(namespace: str | None, everything: bool) -> None:
     tables.show_plan(out, previews)
 
 
-@cli.command()
+@cli.command(short_help="Show what the store knows.")
 @_NAMESPACE
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a product.")
 def status(namespace: str | None, as_json: bool) -> None:
@@ -118,13 +121,15 @@ def status(namespace: str | None, as_json: bool) -> None:
             click.echo(line)
     elif namespace:
         tables.show_product(tables.console(), records[0], parts.clock())
-    else:
+    elif records:
         tables.show_status(tables.console(), records, parts.clock())
+    if not records:
+        click.echo("The store (PROV_DATABASE_URL) knows no product yet.", err=True)
     for notice in flags:
         click.echo(notice, err=True)
 
 
-@cli.command()
+@cli.command(short_help="Make one product right now, or all.")
 @_NAMESPACE
 @click.option("--all", "everything", is_flag=True, help="Every product the portal lists.")
 def reconcile(namespace: str | None, everything: bool) -> None:
@@ -139,12 +144,13 @@ def reconcile(namespace: str | None, everything: bool) -> None:
     out = tables.console()
     with operations.opened(_settings()) as parts:
         outcomes = operations.reconcile(parts, namespace, tables.progress(out))
-    tables.show_outcomes(out, outcomes)
+        named = operations.namespaces(parts, outcomes)
+    tables.show_outcomes(out, outcomes, named)
     if any(outcome.status not in ("done", "queued") for outcome in outcomes):
         sys.exit(1)
 
 
-@cli.command()
+@cli.command(short_help="Have the service compare the whole portal.")
 @click.option("--confirm-deletions", is_flag=True, help="Let a held-back mass deletion go on.")
 def resync(confirm_deletions: bool) -> None:
     """Ask the running service to compare the whole portal with what it knows.
@@ -153,14 +159,17 @@ def resync(confirm_deletions: bool) -> None:
     would be released at once it releases none, until this is called with --confirm-deletions.
     """
     from provisioner import operations
-    from provisioner import resync as resyncing
 
-    with operations.opened(_settings()) as parts:
-        resyncing.request(parts.store.flags, confirm_deletions=confirm_deletions)
+    with operations.opened(_settings(), read_only=True) as parts:
+        heard = operations.ask_for_resync(parts, confirm_deletions=confirm_deletions)
+    if not heard:
+        raise click.ClickException(
+            "no service runs on this store (PROV_DATABASE_URL); it resyncs whenever it starts"
+        )
     click.echo("A resync was asked for; the service begins within a second.")
 
 
-@cli.command()
+@cli.command(short_help="Render the template into a folder.")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--namespace", default="sales", show_default=True, help="Of the pretended product.")
 @click.option("--name", default="Sales", show_default=True, help="Its name, as free text.")
@@ -175,17 +184,30 @@ def render(
 ) -> None:
     """Render the template into FOLDER/<namespace> to look at it: no portal, no S3, no keys.
 
-    For authors of templates: the context is the same as in service, the `.env` is left out.
+    For authors of templates: the context is the same as in service. What the service writes
+    beside it (.env, .aws/, ports.json, INPUTS.md) is left out.
     """
     from provisioner import operations
 
-    made = operations.render_into(
-        folder.absolute(),
-        template=template or operations.template_folder(os.environ, Path.cwd()),
-        namespace=namespace,
-        text={"name": name, "description": description},
-    )
+    with _disk():
+        made = operations.render_into(
+            folder.absolute(),
+            template=template or operations.template_folder(os.environ, Path.cwd()),
+            namespace=namespace,
+            text={"name": name, "description": description},
+        )
     click.echo(f"rendered into {made}")
+
+
+@contextlib.contextmanager
+def _disk() -> Iterator[None]:
+    """Say in one line where a folder or file that was asked for cannot be written."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.filename is None:
+            raise
+        raise click.ClickException(f"{exc.filename}: {exc.strerror}") from exc
 
 
 def _one_or_all(namespace: str | None, everything: bool) -> None:

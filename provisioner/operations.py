@@ -107,6 +107,21 @@ def reconcile(parts: app.Parts, name: str | None, progress: Progress) -> tuple[m
     return tuple(_work(parts, progress(keys, "reconciling", len(keys))))
 
 
+def namespaces(parts: app.Parts, outcomes: Iterable[model.Outcome]) -> Mapping[model.Key, str]:
+    """Return the namespaces of what was reconciled, as far as the store knows them."""
+    found = (parts.store.records.load(outcome.key) for outcome in outcomes)
+    return {record.key: record.namespace for record in found if record is not None}
+
+
+def ask_for_resync(parts: app.Parts, *, confirm_deletions: bool) -> bool:
+    """Leave word for the service; leave none, and return False, where no service is."""
+    database = parts.store.database
+    if database.single_process and database.acquire():
+        return False
+    resync.request(parts.store.flags, confirm_deletions=confirm_deletions)
+    return True
+
+
 def _work(parts: app.Parts, keys: Iterator[model.Key]) -> Iterator[model.Outcome]:
     """Work off as many leases as there are keys; others that are queued wait for the service."""
     duty = worker.Duty(

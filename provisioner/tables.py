@@ -5,7 +5,7 @@ Names and texts from the portal are printed as plain text: no markup in them tak
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -81,8 +81,17 @@ def show_plan(out: Console, previews: Sequence[reconciler.Preview]) -> None:
     for table in (made, access, blocked):
         if table.row_count:
             out.print(table)
-    idle = sum(1 for preview in previews if not preview.actions)
-    out.print(f"{len(previews)} products read, {idle} in order. Nothing was touched.")
+    out.print(_count(previews))
+
+
+def _count(previews: Sequence[reconciler.Preview]) -> str:
+    """Say how many products were read, and how they are."""
+    changing = sum(1 for each in previews if each.actions)
+    blocked = sum(1 for each in previews if each.conditions)
+    idle = sum(1 for each in previews if not (each.actions or each.conditions))
+    read = "1 product" if len(previews) == 1 else f"{len(previews)} products"
+    held = f", {blocked} with something in the way" if blocked else ""
+    return f"{read} read: {changing} to change, {idle} in order{held}. Nothing was touched."
 
 
 def show_status(out: Console, records: Iterable[model.Record], now: datetime) -> None:
@@ -108,30 +117,49 @@ def show_product(out: Console, record: model.Record, now: datetime) -> None:
     """Print all about one product, never a secret."""
     held = record.credentials
     facts = _table(record.namespace, "", "")
+    facts.show_header = False
     _row(facts, "id", record.key.id)
     _row(facts, "name", record.name)
     _row(facts, "phase", "released" if record.released_at else record.phase.value)
     _row(facts, "principal", held.principal or "-")
-    _row(facts, "key", f"{held.current.id if held.current else '-'} ({_age(held.issued_at, now)})")
+    key = f"{held.current.id} ({_age(held.issued_at, now)} old)" if held.current else "-"
+    _row(facts, "key", key)
     for retiring in held.retiring:
-        until = retiring.delete_after.isoformat() if retiring.delete_after else "published next"
+        after = retiring.delete_after
+        until = _when(after) if after else "its successor is published"
         _row(facts, "retiring", f"{retiring.key_id} until {until}")
     for grant in record.grants:
         for place in grant.locations:
-            _row(facts, f"may {grant.access}", f"s3://{place.bucket}/{place.prefix}")
+            day = f" until {grant.valid_until}" if grant.valid_until else ""
+            _row(facts, f"may {grant.access}", f"s3://{place.bucket}/{place.prefix}{day}")
     for condition in record.conditions:
-        _row(facts, condition.type, f"{condition.message} (since {condition.since:%Y-%m-%d %H:%M})")
-    _row(facts, "looks again", record.next_at.isoformat() if record.next_at else "on any change")
+        _row(facts, condition.type, f"{condition.message} (since {_when(condition.since)})")
+    _row(facts, "looks again", _when(record.next_at) if record.next_at else "on any change")
     out.print(facts)
 
 
-def show_outcomes(out: Console, outcomes: Sequence[model.Outcome]) -> None:
-    """Print how each reconcile ended."""
+def show_outcomes(
+    out: Console, outcomes: Sequence[model.Outcome], namespaces: Mapping[model.Key, str]
+) -> None:
+    """Print how each reconcile ended, or that the running service has it in its queue."""
     table = _table("Reconciled", "product", "ended", "actions", "why")
+    queued = 0
     for outcome in outcomes:
+        if outcome.status == "queued":
+            queued += 1
+            continue
+        name = namespaces.get(outcome.key) or outcome.key.id
         actions = ", ".join(outcome.actions) or "-"
-        _row(table, outcome.key.id, outcome.status, actions, outcome.message or "-")
-    out.print(table)
+        _row(table, name, outcome.status, actions, outcome.message or "-")
+    if table.row_count:
+        out.print(table)
+    if queued:
+        out.print(f"Queued for the running service: {queued}. `provisioner status` shows the rest.")
+
+
+def _when(moment: datetime) -> str:
+    """Write a moment for a person, in UTC."""
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 
 
 def _age(since: datetime | None, now: datetime | None = None) -> str:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-from provisioner.demo import consumer, picture, story
+from provisioner.demo import consumer, picture
 
 CALLS = [
     ("before approval", consumer.Call(who="ann", what="read  a/b", answer=403, expected=403)),
@@ -15,7 +15,7 @@ CALLS = [
 
 
 def drawn(folder: Path, calls: list[tuple[str, consumer.Call]] = CALLS) -> str:
-    picture.save(folder / "new" / "tried.svg", story.tried(calls), title="a demo")
+    picture.save(folder / "new" / "tried.svg", picture.tried(calls), title="a demo")
     return (folder / "new" / "tried.svg").read_text(encoding="utf-8")
 
 

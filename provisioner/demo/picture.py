@@ -1,4 +1,7 @@
-"""Draw what was tried as an SVG that stands alone: it names no font and no page elsewhere."""
+"""Lay out what was tried as a table, and draw it as an SVG.
+
+The picture stands alone: it names no font and no page elsewhere.
+"""
 
 from __future__ import annotations
 
@@ -7,11 +10,28 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from provisioner.demo import consumer
+
 if TYPE_CHECKING:
     from rich.table import Table
 
 _WIDTH = 88
 _FONT = "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace"
+
+
+def tried(calls: list[tuple[str, consumer.Call]]) -> Table:
+    """Lay out calls, each with its moment, as a table."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(title="What was tried", box=box.SIMPLE_HEAVY, title_justify="left")
+    for column in ("when", "who", "call", "answer"):
+        table.add_column(column)
+    for when, call in calls:
+        verdict = "[green]allowed[/]" if call.answer < 300 else "[red]denied[/]"
+        answer = f"{call.answer} {verdict}" + ("" if call.as_expected else " WRONG")
+        table.add_row(when, call.who, call.what, answer)
+    return table
 
 
 def save(file: Path, table: Table, *, title: str) -> None:

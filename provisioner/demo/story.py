@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import httpx
@@ -220,22 +218,7 @@ class Story:
 
     def tried(self) -> Table:
         """Return every call and its answer."""
-        return tried(self._calls)
-
-
-def tried(calls: list[tuple[str, consumer.Call]]) -> Table:
-    """Lay out calls, each with its moment, as a table."""
-    from rich import box
-    from rich.table import Table
-
-    table = Table(title="What was tried", box=box.SIMPLE_HEAVY, title_justify="left")
-    for column in ("when", "who", "call", "answer"):
-        table.add_column(column)
-    for when, call in calls:
-        verdict = "[green]allowed[/]" if call.answer < 300 else "[red]denied[/]"
-        answer = f"{call.answer} {verdict}" + ("" if call.as_expected else " WRONG")
-        table.add_row(when, call.who, call.what, answer)
-    return table
+        return picture.tried(self._calls)
 
 
 def play(root: Path, out: Console, *, keep: bool, drawn: Path | None = None) -> bool:
@@ -246,7 +229,7 @@ def play(root: Path, out: Console, *, keep: bool, drawn: Path | None = None) -> 
     started = time.monotonic()
     out.print("[bold]The provisioner's demo[/]: embedded S3, a small portal, and the real service")
     with (
-        _ended_by_signals(),
+        stage.ended_by_signals(),
         stage.stage(root, on_ready=lambda line: out.print(f"   {line}", markup=False)) as made,
     ):
         story = Story(made, out)
@@ -265,27 +248,6 @@ def play(root: Path, out: Console, *, keep: bool, drawn: Path | None = None) -> 
 def _verdict(out: Console, *, good: bool) -> None:
     right = "[green]Every call was answered as promised.[/]"
     out.print(right if good else "[bold red]Some calls were not answered as promised.[/]")
-
-
-@contextlib.contextmanager
-def _ended_by_signals() -> Iterator[None]:
-    """Let SIGINT, SIGTERM and SIGHUP end the block in good order, also in the background.
-
-    The first one counts; what was started is ended undisturbed by more of them.
-    """
-    wanted = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-    def end(_number: int, _frame: FrameType | None) -> None:
-        for each in wanted:
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    before = {each: signal.signal(each, end) for each in wanted}
-    try:
-        yield
-    finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
 
 
 def _wait_for_interrupt(made: stage.Stage, out: Console) -> None:

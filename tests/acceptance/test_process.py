@@ -219,6 +219,46 @@ def test_reconcile_without_a_service_does_the_work_itself(stand: Stand) -> None:
     assert stand.env_of("sales")["S3_SECRET_KEY"] not in json.dumps(shown)
 
 
+def test_status_names_what_a_person_asks_for(stand: Stand) -> None:
+    assert "knows no product yet" in stand.provisioner("status").stderr
+    stand.portal.state.create_product("sales", name="Sales")
+    assert "Reconciled" in stand.provisioner("reconcile", "sales").stdout
+    shown = stand.provisioner("status", "sales").stdout
+    assert stand.env_of("sales")["S3_ACCESS_KEY"] in shown
+    assert " UTC" in shown
+    assert "+00:00" not in shown
+    planned = stand.provisioner("plan", "--all").stdout
+    assert "1 product read: 0 to change, 1 in order." in planned
+
+
+def test_a_product_that_is_blocked_is_not_counted_as_in_order(stand: Stand) -> None:
+    stand.portal.state.create_product("..", name="Sales")
+    planned = stand.provisioner("plan", "--all").stdout
+    assert "1 product read: 0 to change, 0 in order, 1 with something in the way." in planned
+
+
+def test_a_resync_is_asked_for_only_where_a_service_hears_it(stand: Stand) -> None:
+    done = stand.provisioner("resync", "--confirm-deletions")
+    assert done.returncode == 1
+    assert "no service runs on this store" in done.stderr
+    assert not (stand.folder / "var").exists()
+    assert not (stand.folder / "secrets").exists()
+    with stand.service():
+        done = stand.provisioner("resync")
+        assert done.returncode == 0, done.stderr
+        stand.until(lambda: stand.log.read_text().count("resync done") > 1, "a second resync")
+        queued = stand.provisioner("reconcile", "--all")
+        assert queued.returncode == 0, queued.stderr
+
+
+def test_render_says_in_a_line_where_it_cannot_write(stand: Stand) -> None:
+    (stand.folder / "file").write_text("in the way")
+    done = stand.provisioner("render", "file/x")
+    assert done.returncode == 1
+    assert done.stderr.startswith("Error: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
 def test_a_restart_with_everything_in_order_touches_nothing(stand: Stand) -> None:
     stand.portal.state.create_product("sales", name="Sales")
     assert stand.provisioner("reconcile", "sales").returncode == 0
