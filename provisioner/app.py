@@ -94,6 +94,7 @@ def assemble(
         portal=reader,
         records=kept.records,
         links=kept.links,
+        queue=queue,
         steps=_steps(settings, reader),
         rules=_rules(settings),
         clock=clock,

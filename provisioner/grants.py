@@ -47,8 +47,9 @@ def judge(
 ) -> Judgement:
     """Judge every approved link of a consumer.
 
-    `namespaces` maps product ids to the namespaces they are provisioned under, where those differ
-    from the portal's; `allowed_locations` are `bucket/prefix/` patterns for assets elsewhere.
+    `namespaces` maps the producers that own their prefix to the namespaces they have it under: of
+    any other the prefix may be a dead product's or a stranger's, and opens nothing.
+    `allowed_locations` are `bucket/prefix/` patterns for assets elsewhere.
     """
     today = now.astimezone(UTC).date()
     producers = {product.id: product for product in view.producers}
@@ -62,7 +63,10 @@ def judge(
             continue
         if producer.status is model.ProductStatus.DELETING:
             continue
-        namespace = namespaces.get(producer.id, producer.namespace)
+        namespace = namespaces.get(producer.id)
+        if namespace is None:
+            refused.append(("ProducerNotReady", f"port {port.id}: its producer has no prefix yet"))
+            continue
         if not (names.is_namespace(namespace) and names.is_namespace(port.namespace)):
             refused.append(("GrantNameRejected", f"port {port.id} has a name that is not safe"))
             continue

@@ -40,8 +40,8 @@ def desired(
 ) -> model.Desired:
     """Turn a reading of the portal into what the product should have.
 
-    `view` is None where the portal is sure that there is no such product. `namespaces` maps
-    product ids to the namespaces they are provisioned under. Raise `PortalRejected` for a status
+    `view` is None where the portal is sure that there is no such product. `namespaces` maps the
+    producers that own their prefix to the namespaces they have it under. Raise `PortalRejected` for a status
     that we do not know: whatever it means, nothing is made and nothing is released.
     """
     if view is None:

@@ -42,6 +42,7 @@ class Reconciler:
         portal: ports.PortalReader,
         records: ports.Records,
         links: ports.Links,
+        queue: ports.Workqueue,
         steps: Sequence[protocol.Step],
         rules: plan.Rules,
         clock: ports.Clock,
@@ -51,6 +52,7 @@ class Reconciler:
         self._portal = portal
         self._records = records
         self._links = links
+        self._queue = queue
         self._steps = tuple(steps)
         self._rules = rules
         self._clock = clock
@@ -60,19 +62,27 @@ class Reconciler:
     def desired(self, key: model.Key) -> tuple[model.Desired, model.PortalView | None]:
         """Read the portal and compute what the product should have."""
         view = self._portal.view(key)
+        return self._judged(key, view), view
+
+    def _judged(
+        self, key: model.Key, view: model.PortalView | None, *, foreseeing: bool = False
+    ) -> model.Desired:
+        """Compute what follows from a reading of the portal.
+
+        Foreseeing, producers that the store does not know yet count as provisioned.
+        """
         namespaces: dict[str, str] = {}
         for producer in view.producers if view else ():
             known = self._records.load(model.Key.product(producer.id))
-            if known is not None:
+            if known is not None and known.prefix:
                 namespaces[producer.id] = known.namespace
-        wanted = plan.desired(
-            key, view, rules=self._rules, namespaces=namespaces, now=self._clock()
-        )
-        return wanted, view
+            elif known is None and foreseeing:
+                namespaces[producer.id] = producer.namespace
+        return plan.desired(key, view, rules=self._rules, namespaces=namespaces, now=self._clock())
 
     def preview(self, key: model.Key) -> Preview:
         """Plan without any effect, by the portal and the store alone."""
-        wanted, _ = self.desired(key)
+        wanted = self._judged(key, self._portal.view(key), foreseeing=True)
         record = _begin(self._records.load(key), wanted)
         conditions = list(wanted.conditions)
         actions: list[model.Action] = []
@@ -106,7 +116,10 @@ class Reconciler:
             self._checkpoint(effect)
 
         try:
-            wanted, view = self.desired(lease.key)
+            view = self._portal.view(lease.key)
+            # Before producers are looked up: either their prefix is seen, or we are by them.
+            self._links.replace(lease.key, view.links if view else (), lease)
+            wanted = self._judged(lease.key, view)
         except errors.PermanentError as error:
             return model.Outcome(key=lease.key, status="condition", message=str(error))
         record = _begin(self._records.load(lease.key), wanted)
@@ -120,7 +133,6 @@ class Reconciler:
             clock=self._clock,
             checkpoint=checkpoint,
         )
-        self._links.replace(lease.key, view.links if view else (), lease)
         outcome = self._run(run, lease)
         self._metrics.reconcile_seconds.observe(time.perf_counter() - started)
         return outcome
@@ -136,7 +148,10 @@ class Reconciler:
             # From here on a product that vanishes is found by resync: it is known.
             self._remember(run, lease)
             for step in self._in_order(run.desired):
+                owned = run.record.prefix
                 self._apply(step, run, applied, conditions)
+                if run.record.prefix and not owned:
+                    self._tell_consumers(run.desired)
         except (errors.TemporaryError, errors.PermanentError) as error:
             conditions.append(_condition(type(error).__name__, str(error), self._clock()))
             self._finish(run, conditions, settled=False)
@@ -145,6 +160,11 @@ class Reconciler:
             return self._outcome(run, "condition", applied, str(error))
         self._finish(run, conditions, settled=True)
         return self._outcome(run, "done", applied, "")
+
+    def _tell_consumers(self, wanted: model.Desired) -> None:
+        """Queue those whose grants waited for this product to have a prefix of its own."""
+        consumers = {each for port in wanted.ports for each in self._links.consumers(port.id)}
+        self._queue.touch(consumers, model.Priority.EVENT)
 
     def _observe(self, run: protocol.Run) -> model.Record:
         record = run.record

@@ -24,7 +24,7 @@ def judge(
         bucket="lake",
         scope=scope,
         allowed_locations=allowed,
-        namespaces=namespaces or {},
+        namespaces={b.SALES: "sales"} if namespaces is None else namespaces,
         now=now,
     )
 
@@ -149,6 +149,12 @@ def test_a_port_with_a_hostile_name_opens_nothing_and_says_so(port: str) -> None
     judged = judge(b.a_consumer_view(b.a_link(), port=b.a_port(namespace=port)))
     assert judged.grants == ()
     assert [kind for kind, _ in judged.refused] == ["GrantNameRejected"]
+
+
+def test_a_producer_without_a_prefix_of_its_own_opens_nothing_and_it_is_said() -> None:
+    judged = judge(b.a_consumer_view(b.a_link()), namespaces={})
+    assert judged.grants == ()
+    assert [kind for kind, _ in judged.refused] == ["ProducerNotReady"]
 
 
 def test_a_producer_is_read_where_it_is_provisioned() -> None:

@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from provisioner import errors, model
+from provisioner import errors, grants, model, worker
 from tests import builders as b
 from tests import memory_world as w
 from tests.memory_world import MARKETING, SALES, MemoryWorld
@@ -251,6 +251,44 @@ def test_a_namespace_used_again_does_not_inherit_the_dead_products_data() -> Non
     assert conditions(world, heir) == ["NotOurs"]
     assert world.live_keys() == set()
     assert world.objects.owner("sales") == b.SALES
+
+
+@pytest.mark.parametrize("scope", grants.Scope)
+def test_whoever_takes_a_dead_products_name_cannot_grant_access_to_its_data(
+    scope: grants.Scope,
+) -> None:
+    world = MemoryWorld(w.a_producer(), scope=scope)
+    world.settle(SALES)
+    world.portal.delete(SALES)
+    world.settle(SALES)
+    product, port = b.a_product(b.FINANCE, "sales"), b.a_port(producer=b.FINANCE)
+    heir = world.portal.put(model.PortalView(product=product, ports=(port,)))
+    world.reconcile(heir)
+    link = b.a_link(producer=b.FINANCE)
+    consumer = dataclasses.replace(b.a_consumer_view(link, port=port), producers=(product,))
+    world.portal.put(consumer)
+    world.settle(MARKETING)
+    assert not world.may("marketing", "s3:GetObject", "sales/orders/x")
+    assert conditions(world, MARKETING) == ["ProducerNotReady"]
+
+
+def test_a_consumer_that_came_before_its_producer_is_queued_once_there_is_a_prefix() -> None:
+    world = MemoryWorld(w.a_producer(), b.a_consumer_view(b.a_link()))
+    world.settle(MARKETING)
+    assert not world.may("marketing", "s3:GetObject", "sales/orders/x")
+    world.reconcile(SALES)
+    lease = world.store.queue.lease("test")
+    assert lease is not None
+    assert lease.key == MARKETING
+    worker.run_once(world.duty, lease, worker.Guard())
+    assert world.may("marketing", "s3:GetObject", "sales/orders/x")
+
+
+def test_a_preview_foresees_what_producers_that_are_new_will_grant() -> None:
+    world = MemoryWorld(w.a_producer(), b.a_consumer_view(b.a_link()))
+    assert [each.location.prefix for each in world.reconciler.preview(MARKETING).access] == [
+        "sales/orders/"
+    ]
 
 
 def test_an_archived_product_keeps_its_files_and_loses_its_keys_until_it_is_active_again() -> None:
