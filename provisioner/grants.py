@@ -108,6 +108,22 @@ def _next_change(links: Iterable[model.Link], today: date) -> datetime | None:
     return datetime.combine(min(days), time.min, UTC) if days else None
 
 
+def not_ended(held: Iterable[model.Grant], now: datetime) -> tuple[model.Grant, ...]:
+    """Return the grants whose last day has not passed, by the clock alone."""
+    today = now.astimezone(UTC).date()
+    return tuple(grant for grant in held if grant.valid_until is None or today <= grant.valid_until)
+
+
+def next_end(held: Iterable[model.Grant], now: datetime) -> datetime | None:
+    """Return the next midnight (UTC) at which one of the grants has ended."""
+    days = [
+        grant.valid_until
+        for grant in not_ended(held, now)
+        if grant.valid_until and grant.valid_until < date.max
+    ]
+    return datetime.combine(min(days) + timedelta(days=1), time.min, UTC) if days else None
+
+
 def _wider(one: model.Grant | None, other: model.Grant) -> model.Grant:
     """Return what two links on the same port open together: old portals allow several."""
     if one is None:

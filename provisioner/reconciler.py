@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from provisioner import errors, model, names, plan, ports, telemetry
+from provisioner import errors, grants, model, names, plan, ports, telemetry
 from provisioner.steps import protocol
 
 _log = telemetry.Log(__name__)
@@ -120,8 +120,8 @@ class Reconciler:
             # Before producers are looked up: either their prefix is seen, or we are by them.
             self._links.replace(lease.key, view.links if view else (), lease)
             wanted = self._judged(lease.key, view)
-        except errors.PermanentError as error:
-            return model.Outcome(key=lease.key, status="condition", message=str(error))
+        except (errors.TemporaryError, errors.PermanentError) as error:
+            return self._blind(error, lease, checkpoint)
         record = _begin(self._records.load(lease.key), wanted)
         if record is None:
             return model.Outcome(key=lease.key, status="done", message="unknown to the portal")
@@ -137,6 +137,43 @@ class Reconciler:
         self._metrics.reconcile_seconds.observe(time.perf_counter() - started)
         return outcome
 
+    def _blind(
+        self,
+        error: errors.TemporaryError | errors.PermanentError,
+        lease: model.Lease,
+        checkpoint: Callable[[str], None],
+    ) -> model.Outcome:
+        """Release nothing while the portal cannot be read, but end what the clock has ended."""
+        record, now = self._records.load(lease.key), self._clock()
+        if record is not None and record.released_at is None:
+            wanted = model.Desired(
+                key=lease.key,
+                phase=record.phase,
+                product=None,
+                grants=grants.not_ended(record.grants, now),
+            )
+            run = protocol.Run(
+                desired=wanted,
+                record=record,
+                lease=lease,
+                records=self._records,
+                clock=self._clock,
+                checkpoint=checkpoint,
+            )
+            # Without a digest the last run stopped in between: what is open is not known.
+            if wanted.grants != record.grants and record.credentials.policy_digest:
+                self._withdraw(run, [])
+            if isinstance(error, errors.PermanentError):
+                found = [_condition(error.condition, str(error), now), *record.conditions]
+                run.save(
+                    conditions=_since(found, record.conditions),
+                    settled_digest="",
+                    next_at=grants.next_end(wanted.grants, now),
+                )
+        if isinstance(error, errors.TemporaryError):
+            raise error
+        return model.Outcome(key=lease.key, status="condition", message=str(error))
+
     def _run(self, run: protocol.Run, lease: model.Lease) -> model.Outcome:
         """Apply every step; whatever stops it is noted as a condition first."""
         applied: list[str] = []
@@ -144,6 +181,7 @@ class Reconciler:
         try:
             if run.desired.phase is not model.Phase.GONE:
                 names.check_namespace(run.record.namespace)
+            self._withdraw(run, applied)
             run.record = self._observe(run)
             # From here on a product that vanishes is found by resync: it is known.
             self._remember(run, lease)
@@ -165,6 +203,13 @@ class Reconciler:
         """Queue those whose grants waited for this product to have a prefix of its own."""
         consumers = {each for port in wanted.ports for each in self._links.consumers(port.id)}
         self._queue.touch(consumers, model.Priority.EVENT)
+
+    def _withdraw(self, run: protocol.Run, applied: list[str]) -> None:
+        """Take away first what is no longer granted: nothing that fails may hold that up."""
+        for step in self._in_order(run.desired):
+            for action in step.plan(run.desired, run.record, self._clock()):
+                if action.urgent:
+                    self._carry_out(step, action, run, applied)
 
     def _observe(self, run: protocol.Run) -> model.Record:
         record = run.record
@@ -194,23 +239,29 @@ class Reconciler:
         with self._metrics.step_seconds.labels(step.name).time():
             for action in step.plan(run.desired, run.record, self._clock()):
                 try:
-                    step.apply(action, run)
+                    self._carry_out(step, action, run, applied)
                 except errors.PermanentError as error:
                     if not step.optional:
                         raise
                     conditions.append(_condition(error.condition, str(error), self._clock()))
                     _log.warning("optional step refused", step=step.name, reason=str(error))
                     return
-                applied.append(f"{step.name}:{action.verb}")
-                self._metrics.actions.labels(step.name, action.verb).inc()
-                _log.info("action applied", step=step.name, verb=action.verb)
+
+    def _carry_out(
+        self, step: protocol.Step, action: model.Action, run: protocol.Run, applied: list[str]
+    ) -> None:
+        step.apply(action, run)
+        applied.append(f"{step.name}:{action.verb}")
+        self._metrics.actions.labels(step.name, action.verb).inc()
+        _log.info("action applied", step=step.name, verb=action.verb)
 
     def _finish(
         self, run: protocol.Run, conditions: Sequence[model.Condition], *, settled: bool
     ) -> None:
         """Store what the run found out; nothing is written where nothing changed.
 
-        Without settling, the next resync looks again even if the portal says nothing new.
+        Without settling, the next resync looks again even if the portal says nothing new, and
+        grants start and end on their day all the same.
         """
         wanted, record = run.desired, run.record
         product = wanted.product
@@ -223,7 +274,7 @@ class Reconciler:
             grants=wanted.grants if settled else record.grants,
             conditions=_since(conditions, record.conditions),
             settled_digest=wanted.digest if settled else "",
-            next_at=self._next_at(wanted, record) if settled else None,
+            next_at=self._next_at(wanted, record) if settled else wanted.next_change_at,
             released_at=(record.released_at or self._clock()) if released else None,
         )
 
