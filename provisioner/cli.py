@@ -135,7 +135,7 @@ def reconcile(namespace: str | None, everything: bool) -> None:
     with operations.opened(_settings()) as parts:
         outcomes = operations.reconcile(parts, namespace, tables.progress(out))
     tables.show_outcomes(out, outcomes)
-    if any(outcome.status not in ("done", "queued") for outcome in outcomes):
+    if any(outcome.status not in ("done", "queued", "observed") for outcome in outcomes):
         sys.exit(1)
 
 

@@ -62,6 +62,7 @@ class MemoryWorld:
             reconciler=self.reconciler,
             portal=self.portal,
             metrics=self.metrics,
+            clock=self.clock,
         )
 
     def _note(self, effect: str) -> None:
@@ -75,7 +76,7 @@ class MemoryWorld:
         lease = self.store.queue.lease("test")
         assert lease is not None
         assert lease.key == key
-        return worker.run_once(self.duty, lease, worker.Guard())
+        return worker.run_once(self.duty, lease, worker.Guard(lease, self.clock))
 
     def settle(self, key: model.Key) -> None:
         """Reconcile until nothing is left to do, waiting where a retry or a date asks for it."""

@@ -402,7 +402,7 @@ def test_a_consumer_that_came_before_its_producer_is_queued_once_there_is_a_pref
     lease = world.store.queue.lease("test")
     assert lease is not None
     assert lease.key == MARKETING
-    worker.run_once(world.duty, lease, worker.Guard())
+    worker.run_once(world.duty, lease, worker.Guard(lease, world.clock))
     assert world.may("marketing", "s3:GetObject", "sales/orders/x")
 
 
