@@ -166,10 +166,10 @@ def _locations(
 
 
 def asset_location(asset: model.Asset) -> model.Location | None:
-    """Return the prefix an S3 asset names, or None where its path is not plain."""
+    """Return the prefix an S3 asset names, or None where bucket or path are not plain."""
     parts = [part for part in (asset.suffix, asset.path) if part]
     path = "/".join(part.removesuffix("/") for part in parts)
-    if not asset.bucket or not names.is_asset_path(path):
+    if not names.is_bucket(asset.bucket) or not names.is_asset_path(path):
         return None
     return model.Location(bucket=asset.bucket, prefix=f"{path}/")
 

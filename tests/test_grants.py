@@ -139,6 +139,14 @@ def test_an_asset_elsewhere_is_a_condition_until_a_setting_allows_it() -> None:
     assert allowed.refused == ()
 
 
+@pytest.mark.parametrize("bucket", ["", "*", "ext-${aws:username}", "ext-a/b", "e"])
+def test_a_bucket_with_a_hostile_name_opens_nothing_whatever_is_allowed(bucket: str) -> None:
+    asset = b.an_asset("x/y", bucket=bucket)
+    judged = judge(b.a_consumer_view(b.a_link(), port=b.a_port(assets=(asset,))), allowed=("*",))
+    assert opened(judged) == ["lake/sales/orders/"]
+    assert [kind for kind, _ in judged.refused] == ["AssetOutside"]
+
+
 def test_the_asset_for_the_whole_prefix_is_no_condition() -> None:
     view = b.a_consumer_view(b.a_link(), port=b.a_port(assets=(b.an_asset("sales"),)))
     assert judge(view).refused == ()

@@ -186,6 +186,18 @@ def test_a_key_that_does_not_work_yet_is_never_published() -> None:
     assert conditions(world, MARKETING) == []
 
 
+def test_a_new_key_that_somebody_deleted_before_it_was_proven_is_made_again() -> None:
+    world = MemoryWorld(w.a_producer())
+    world.prober.down = True
+    world.reconcile(SALES)
+    for principal in world.issuer.principals.values():
+        principal.keys.clear()
+    world.prober.down = False
+    world.clock.advance(600)
+    world.settle(SALES)
+    assert world.may("sales", "s3:PutObject", "sales/x")
+
+
 def test_a_stray_key_of_an_older_run_is_deleted() -> None:
     world = MemoryWorld(w.a_producer())
 

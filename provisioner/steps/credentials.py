@@ -133,16 +133,20 @@ class CredentialsStep:
         )
 
     def _settle(self, run: protocol.Run) -> None:
-        """Delete keys of our principal that the store does not know.
+        """Delete keys of our principal that the store does not know, forget one that is gone.
 
         One made after the intent is a crashed run's, for the lease of that run has ended; any
         other is given a minute, in which somebody may still be writing it down.
         """
         held = run.record.credentials
+        listed = self._issuer.list_keys(held.principal)
+        if held.pending and held.pending.key and held.pending.key.id not in {k.id for k in listed}:
+            _hold(run, pending=dataclasses.replace(held.pending, key=None))
+            raise errors.Conflict("the new key is gone; another is made", delay_seconds=1.0)
         known = {retiring.key_id for retiring in held.retiring}
         known |= {key.id for key in (held.current, held.pending and held.pending.key) if key}
         young = False
-        for key in self._issuer.list_keys(held.principal):
+        for key in listed:
             if key.id in known:
                 continue
             if self._is_stray(key, held.pending, run.now()):
