@@ -21,6 +21,7 @@ from provisioner import (
     errors,
     extensions,
     grants,
+    observer,
     plan,
     portal,
     ports,
@@ -76,7 +77,7 @@ class Parts:
     @property
     def works(self) -> worker.Reconciles:
         """Return what reconciles leased keys in this mode."""
-        return reconciler.Observer(self.reconciler) if self.observes else self.reconciler
+        return observer.Observer(self.reconciler) if self.observes else self.reconciler
 
     def close(self) -> None:
         """Close what holds connections."""

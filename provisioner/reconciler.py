@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from provisioner import errors, grants, model, names, plan, ports, telemetry
+from provisioner import errors, grants, model, names, obstacles, plan, ports, telemetry
 from provisioner.steps import protocol
 
 _log = telemetry.Log(__name__)
@@ -90,7 +90,7 @@ class Reconciler:
             record = model.Record(key=key, namespace="", phase=model.Phase.GONE)
         elif not names.is_namespace(record.namespace):
             message = "the namespace is not safe; nothing is touched"
-            conditions.append(_condition("NameRejected", message, self._clock()))
+            conditions.append(obstacles.condition("NameRejected", message, self._clock()))
         else:
             for step in self._in_order(wanted):
                 actions.extend(step.plan(wanted, record, self._clock()))
@@ -125,7 +125,18 @@ class Reconciler:
         record = _begin(self._records.load(lease.key), wanted)
         if record is None:
             return model.Outcome(key=lease.key, status="done", message="unknown to the portal")
-        run = protocol.Run(
+        outcome = self._run(self._begun(wanted, record, lease, checkpoint), lease)
+        self._metrics.reconcile_seconds.observe(time.perf_counter() - started)
+        return outcome
+
+    def _begun(
+        self,
+        wanted: model.Desired,
+        record: model.Record,
+        lease: model.Lease,
+        checkpoint: Callable[[str], None],
+    ) -> protocol.Run:
+        return protocol.Run(
             desired=wanted,
             record=record,
             lease=lease,
@@ -133,9 +144,6 @@ class Reconciler:
             clock=self._clock,
             checkpoint=checkpoint,
         )
-        outcome = self._run(run, lease)
-        self._metrics.reconcile_seconds.observe(time.perf_counter() - started)
-        return outcome
 
     def _blind(
         self,
@@ -152,21 +160,14 @@ class Reconciler:
                 product=None,
                 grants=grants.not_ended(record.grants, now),
             )
-            run = protocol.Run(
-                desired=wanted,
-                record=record,
-                lease=lease,
-                records=self._records,
-                clock=self._clock,
-                checkpoint=checkpoint,
-            )
+            run = self._begun(wanted, record, lease, checkpoint)
             # Without a digest the last run stopped in between: what is open is not known.
             if wanted.grants != record.grants and record.credentials.policy_digest:
                 self._withdraw(run, [])
             if isinstance(error, errors.PermanentError):
-                found = [_condition(error.condition, str(error), now), *record.conditions]
+                found = [obstacles.condition(error.condition, str(error), now), *record.conditions]
                 run.save(
-                    conditions=_since(found, record.conditions),
+                    conditions=obstacles.since(found, record.conditions),
                     settled_digest="",
                     next_at=grants.next_end(wanted.grants, now),
                 )
@@ -191,7 +192,7 @@ class Reconciler:
                 if run.record.prefix and not owned:
                     self._tell_consumers(run.desired)
         except (errors.TemporaryError, errors.PermanentError) as error:
-            conditions.append(_condition(type(error).__name__, str(error), self._clock()))
+            conditions.append(obstacles.condition(type(error).__name__, str(error), self._clock()))
             self._finish(run, conditions, settled=False)
             if isinstance(error, errors.TemporaryError):
                 raise
@@ -243,7 +244,9 @@ class Reconciler:
                 except errors.PermanentError as error:
                     if not step.optional:
                         raise
-                    conditions.append(_condition(error.condition, str(error), self._clock()))
+                    conditions.append(
+                        obstacles.condition(error.condition, str(error), self._clock())
+                    )
                     _log.warning("optional step refused", step=step.name, reason=str(error))
                     return
 
@@ -267,12 +270,12 @@ class Reconciler:
         product = wanted.product
         released = settled and wanted.phase is model.Phase.GONE
         if product and product.namespace != record.namespace and not released:
-            conditions = [*conditions, _renamed(product, record, self._clock())]
+            conditions = [*conditions, obstacles.renamed(product, record, self._clock())]
         run.save(
             name=product.name if product else record.name,
             phase=wanted.phase,
             grants=wanted.grants if settled else record.grants,
-            conditions=_since(conditions, record.conditions),
+            conditions=obstacles.since(conditions, record.conditions),
             settled_digest=wanted.digest if settled else "",
             next_at=self._next_at(wanted, record) if settled else wanted.next_change_at,
             released_at=(record.released_at or self._clock()) if released else None,
@@ -307,42 +310,3 @@ def _begin(known: model.Record | None, wanted: model.Desired) -> model.Record | 
     if product is None or known.prefix or known.workspace.rendered or known.credentials.principal:
         return known
     return dataclasses.replace(known, namespace=product.namespace)
-
-
-class Observer:
-    """Stand in for the reconciler where `PROV_MODE=observe`: plan, and touch nothing."""
-
-    def __init__(self, reconciler: Reconciler) -> None:
-        self._reconciler = reconciler
-
-    def reconcile(
-        self, lease: model.Lease, guard: Callable[[], None] = lambda: None
-    ) -> model.Outcome:
-        """Return what a reconcile would do."""
-        seen = self._reconciler.preview(lease.key)
-        return model.Outcome(
-            key=lease.key,
-            status="observed",
-            actions=tuple(f"{action.step}:{action.verb}" for action in seen.actions),
-        )
-
-
-def _condition(kind: str, message: str, now: datetime) -> model.Condition:
-    return model.Condition(type=kind, message=message, since=now)
-
-
-def _renamed(product: model.Product, record: model.Record, now: datetime) -> model.Condition:
-    """Say that folder and prefix keep their name: moving them comes in a later release."""
-    message = f"the portal says {product.namespace!a}; provisioned as {record.namespace}"
-    return _condition("RenamePending", message, now)
-
-
-def _since(
-    found: Sequence[model.Condition], before: Sequence[model.Condition]
-) -> tuple[model.Condition, ...]:
-    """Keep the date of what was already so; one condition of each type."""
-    old = {(each.type, each.message): each for each in before}
-    new: dict[str, model.Condition] = {}
-    for each in found:
-        new.setdefault(each.type, old.get((each.type, each.message), each))
-    return tuple(dataclasses.replace(new[kind]) for kind in sorted(new))
