@@ -162,8 +162,11 @@ class Reconciler:
             )
             run = self._begun(wanted, record, lease, checkpoint)
             # Without a digest the last run stopped in between: what is open is not known.
-            if wanted.grants != record.grants and record.credentials.policy_digest:
-                self._withdraw(run, [])
+            if wanted.grants != record.grants or not record.credentials.policy_digest:
+                try:
+                    self._withdraw(run, [])
+                except errors.PermanentError as refused:
+                    _log.error("a grant that has ended stays open", reason=str(refused))
             if isinstance(error, errors.PermanentError):
                 found = [obstacles.condition(error.condition, str(error), now), *record.conditions]
                 run.save(

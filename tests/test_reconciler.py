@@ -301,6 +301,23 @@ def test_a_grant_ends_on_its_day_although_the_portal_fails(
     assert set(world.effects) <= {"save"}
 
 
+def test_an_engine_that_refuses_while_the_portal_fails_is_asked_again() -> None:
+    world = provisioned(w.a_producer(), b.a_consumer_view(b.a_link(valid_until=b.TODAY)))
+    write = world.issuer.put_policy
+
+    def refuse(principal: str, document: Mapping[str, Any]) -> None:
+        raise errors.IssuerRejected("no")
+
+    world.issuer.put_policy = refuse  # type: ignore[method-assign]
+    world.portal.failure = errors.PortalUnavailable("no answer")
+    world.clock.advance(86400)
+    assert world.reconcile(MARKETING).status == "retry"
+    assert world.may("marketing", "s3:GetObject", "sales/orders/x")
+    world.issuer.put_policy = write  # type: ignore[method-assign]
+    world.reconcile(MARKETING)
+    assert not world.may("marketing", "s3:GetObject", "sales/orders/x")
+
+
 def test_a_portal_that_fails_never_brings_back_what_was_revoked() -> None:
     ends = b.TODAY
     world = provisioned(w.a_producer(), b.a_consumer_view(b.a_link(valid_until=ends)))

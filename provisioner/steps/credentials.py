@@ -190,10 +190,14 @@ class CredentialsStep:
                 return
 
     def _write_policy(self, run: protocol.Run, grants: tuple[model.Grant, ...]) -> None:
-        """Replace the policy; until that is known to have happened the digest is unknown."""
+        """Replace the policy; until that is known to have happened the digest is unknown.
+
+        Meanwhile the record holds the grants that stay either way: never one that was revoked.
+        """
         document = self._document(run.record, grants)
         before = run.record.credentials.policy_digest
-        _hold(run, policy_digest="")
+        unknown = dataclasses.replace(run.record.credentials, policy_digest="")
+        run.save(credentials=unknown, grants=plan.common(run.record.grants, grants))
         run.effect(POLICY)
         try:
             self._issuer.put_policy(run.record.credentials.principal, document)
