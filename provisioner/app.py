@@ -21,6 +21,7 @@ from provisioner import (
     errors,
     extensions,
     grants,
+    observer,
     plan,
     portal,
     ports,
@@ -68,6 +69,16 @@ class Parts:
     reconciler: reconciler.Reconciler
     resync: resync.Resync
 
+    @property
+    def observes(self) -> bool:
+        """Tell whether nothing may be touched."""
+        return self.settings.mode.value == "observe"
+
+    @property
+    def works(self) -> worker.Reconciles:
+        """Return what reconciles leased keys in this mode."""
+        return observer.Observer(self.reconciler) if self.observes else self.reconciler
+
     def close(self) -> None:
         """Close what holds connections."""
         self.portal.close()
@@ -94,6 +105,7 @@ def assemble(
         portal=reader,
         records=kept.records,
         links=kept.links,
+        queue=queue,
         steps=_steps(settings, reader),
         rules=_rules(settings),
         clock=clock,
@@ -217,9 +229,6 @@ class Service:
     def __init__(self, parts: Parts) -> None:
         self.parts = parts
         settings = parts.settings
-        does: worker.Reconciles = parts.reconciler
-        if settings.mode.value == "observe":
-            does = reconciler.Observer(parts.reconciler)
         self._resync_timer = clockwork.ResyncTimer(
             parts.resync.run,
             flags=parts.store.flags,
@@ -233,13 +242,15 @@ class Service:
             clock=parts.clock,
             history_days=settings.history_days,
             metrics=parts.metrics,
+            queues_due=not parts.observes,
         )
         self._crew = worker.Crew(
             worker.Duty(
                 queue=parts.queue,
-                reconciler=does,
+                reconciler=parts.works,
                 portal=parts.portal,
                 metrics=parts.metrics,
+                clock=parts.clock,
                 wake=lambda: self._crew.wake(),
             ),
             workers=settings.workers,
@@ -344,5 +355,5 @@ def prepare(parts: Parts) -> None:
         _log.warning("unknown setting ignored", setting=name)
     if settings.on_delete.value == "purge":
         _log.warning("PROV_ON_DELETE=purge is not done yet: what is deleted is archived")
-    if settings.extensions_are_ours:
+    if settings.extensions_are_ours and not parts.observes:
         extensions.fill(settings.duckdb_extension_directory, extensions.installed())

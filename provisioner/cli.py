@@ -146,7 +146,7 @@ def reconcile(namespace: str | None, everything: bool) -> None:
         outcomes = operations.reconcile(parts, namespace, tables.progress(out))
         named = operations.namespaces(parts, outcomes)
     tables.show_outcomes(out, outcomes, named)
-    if any(outcome.status not in ("done", "queued") for outcome in outcomes):
+    if any(outcome.status not in ("done", "queued", "observed") for outcome in outcomes):
         sys.exit(1)
 
 

@@ -25,7 +25,10 @@ class Timers:
         clock: ports.Clock,
         history_days: int,
         metrics: telemetry.Metrics,
+        queues_due: bool = True,
     ) -> None:
+        # Where nothing may be done about it, what is due stays due; resync looks at it.
+        self._queues_due = queues_due
         self._queue = queue
         self._records = records
         self._history = history
@@ -38,7 +41,7 @@ class Timers:
         """Do all that is due."""
         now = self._clock()
         self._queue.reap()
-        due = self._records.due(now)
+        due = self._records.due(now) if self._queues_due else ()
         if due:
             self._queue.touch(due, model.Priority.RESYNC)
         waiting, running = self._queue.depth()

@@ -47,8 +47,9 @@ def judge(
 ) -> Judgement:
     """Judge every approved link of a consumer.
 
-    `namespaces` maps product ids to the namespaces they are provisioned under, where those differ
-    from the portal's; `allowed_locations` are `bucket/prefix/` patterns for assets elsewhere.
+    `namespaces` maps the producers that own their prefix to the namespaces they have it under: of
+    any other the prefix may be a dead product's or a stranger's, and opens nothing.
+    `allowed_locations` are `bucket/prefix/` patterns for assets elsewhere.
     """
     today = now.astimezone(UTC).date()
     producers = {product.id: product for product in view.producers}
@@ -62,7 +63,10 @@ def judge(
             continue
         if producer.status is model.ProductStatus.DELETING:
             continue
-        namespace = namespaces.get(producer.id, producer.namespace)
+        namespace = namespaces.get(producer.id)
+        if namespace is None:
+            refused.append(("ProducerNotReady", f"port {port.id}: its producer has no prefix yet"))
+            continue
         if not (names.is_namespace(namespace) and names.is_namespace(port.namespace)):
             refused.append(("GrantNameRejected", f"port {port.id} has a name that is not safe"))
             continue
@@ -102,6 +106,22 @@ def _next_change(links: Iterable[model.Link], today: date) -> datetime | None:
         if link.valid_until and link.valid_until >= today and link.valid_until < date.max
     ]
     return datetime.combine(min(days), time.min, UTC) if days else None
+
+
+def not_ended(held: Iterable[model.Grant], now: datetime) -> tuple[model.Grant, ...]:
+    """Return the grants whose last day has not passed, by the clock alone."""
+    today = now.astimezone(UTC).date()
+    return tuple(grant for grant in held if grant.valid_until is None or today <= grant.valid_until)
+
+
+def next_end(held: Iterable[model.Grant], now: datetime) -> datetime | None:
+    """Return the next midnight (UTC) at which one of the grants has ended."""
+    days = [
+        grant.valid_until
+        for grant in not_ended(held, now)
+        if grant.valid_until and grant.valid_until < date.max
+    ]
+    return datetime.combine(min(days) + timedelta(days=1), time.min, UTC) if days else None
 
 
 def _wider(one: model.Grant | None, other: model.Grant) -> model.Grant:
@@ -146,10 +166,10 @@ def _locations(
 
 
 def asset_location(asset: model.Asset) -> model.Location | None:
-    """Return the prefix an S3 asset names, or None where its path is not plain."""
+    """Return the prefix an S3 asset names, or None where bucket or path are not plain."""
     parts = [part for part in (asset.suffix, asset.path) if part]
     path = "/".join(part.removesuffix("/") for part in parts)
-    if not asset.bucket or not names.is_asset_path(path):
+    if not names.is_bucket(asset.bucket) or not names.is_asset_path(path):
         return None
     return model.Location(bucket=asset.bucket, prefix=f"{path}/")
 

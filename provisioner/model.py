@@ -392,3 +392,5 @@ class Action:
     subject: str = ""
     """What it is done to, fit to be shown: a prefix, a key id, a file; never a secret."""
     detail: str = ""
+    urgent: bool = False
+    """It may take access away: done before anything is looked at that could fail."""

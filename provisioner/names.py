@@ -13,6 +13,7 @@ from provisioner import errors
 
 _NAMESPACE = re.compile(r"[a-z0-9_][a-z0-9+=,.@_-]{0,63}")
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=-]*")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 _SLUG_LENGTH = 40
 
 
@@ -47,6 +48,11 @@ def is_asset_path(path: str) -> bool:
     """
     segments = path.split("/")
     return all(_SEGMENT.fullmatch(segment) for segment in segments)
+
+
+def is_bucket(text: str) -> bool:
+    """Tell whether nothing in a bucket's name is live in a policy."""
+    return _BUCKET.fullmatch(text) is not None
 
 
 def slug(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import tempfile
@@ -104,7 +105,7 @@ def reconcile(parts: app.Parts, name: str | None, progress: Progress) -> tuple[m
         return tuple(model.Outcome(key=key, status="queued") for key in keys)
     app.prepare(parts)
     parts.queue.reap(all_owners=True)
-    return tuple(_work(parts, progress(keys, "reconciling", len(keys))))
+    return tuple(_work(parts, keys, progress))
 
 
 def namespaces(parts: app.Parts, outcomes: Iterable[model.Outcome]) -> Mapping[model.Key, str]:
@@ -122,18 +123,30 @@ def ask_for_resync(parts: app.Parts, *, confirm_deletions: bool) -> bool:
     return True
 
 
-def _work(parts: app.Parts, keys: Iterator[model.Key]) -> Iterator[model.Outcome]:
-    """Work off as many leases as there are keys; others that are queued wait for the service."""
+def _work(
+    parts: app.Parts, keys: tuple[model.Key, ...], progress: Progress
+) -> Iterator[model.Outcome]:
+    """Work off what is queued until every key had its turn; what is left waits for the service."""
     duty = worker.Duty(
         queue=parts.queue,
-        reconciler=parts.reconciler,
+        reconciler=parts.works,
         portal=parts.portal,
         metrics=parts.metrics,
+        clock=parts.clock,
     )
-    for _ in keys:
-        lease = parts.queue.lease(f"cli-{uuid.uuid4().hex[:8]}")
-        if lease is not None:
-            yield worker.run_once(duty, lease, worker.Guard())
+    waiting = set(keys)
+    for key in progress(keys, "reconciling", len(keys)):
+        while key in waiting:
+            lease = parts.queue.lease(f"cli-{uuid.uuid4().hex[:8]}")
+            if lease is None:  # another replica has it
+                waiting.discard(key)
+                yield model.Outcome(key=key, status="queued")
+                break
+            outcome = asyncio.run(worker.run(duty, lease))
+            if lease.key in waiting:
+                waiting.discard(lease.key)
+                lost = model.Outcome(key=lease.key, status="retry", message="the lease was lost")
+                yield outcome or lost
 
 
 def as_json(found: Sequence[model.Record]) -> Iterator[str]:

@@ -40,9 +40,10 @@ def desired(
 ) -> model.Desired:
     """Turn a reading of the portal into what the product should have.
 
-    `view` is None where the portal is sure that there is no such product. `namespaces` maps
-    product ids to the namespaces they are provisioned under. Raise `PortalRejected` for a status
-    that we do not know: whatever it means, nothing is made and nothing is released.
+    `view` is None where the portal is sure that there is no such product. `namespaces` maps the
+    producers that own their prefix to the namespaces they have it under. Raise
+    `PortalRejected` for a status that we do not know: whatever it means, nothing is made and
+    nothing is released.
     """
     if view is None:
         return _sealed(model.Desired(key=key, phase=model.Phase.GONE, product=None), rules)
@@ -146,6 +147,14 @@ def access_changes(
         AccessChange(gains=gains, location=place[0], access=place[1], grant=source[place])
         for gains, source, places in ((False, old, lost), (True, new, won))
         for place in sorted(places)
+    )
+
+
+def common(before: Sequence[model.Grant], after: Sequence[model.Grant]) -> tuple[model.Grant, ...]:
+    """Return the later grants that open nothing but what was open before."""
+    old = _places(before)
+    return tuple(
+        grant for grant in after if all((place, grant.access) in old for place in grant.locations)
     )
 
 

@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from provisioner import errors, model
+from provisioner import errors, model, names
 
 _READ = ("s3:GetObject",)
 _WRITE = (
@@ -26,7 +26,6 @@ _WRITE = (
     "s3:ListMultipartUploadParts",
 )
 _PREFIX = re.compile(r"(?:[A-Za-z0-9_][A-Za-z0-9+=,.@_-]*/)+")
-_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
 
 
 def document(
@@ -84,7 +83,7 @@ def check_prefix(prefix: str) -> str:
 
 
 def _checked(location: model.Location) -> model.Location:
-    if not _BUCKET.fullmatch(location.bucket):
+    if not names.is_bucket(location.bucket):
         raise errors.NameRejected(
             "the bucket is not safe in a policy", bucket=ascii(location.bucket)[:80]
         )

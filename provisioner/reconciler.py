@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from provisioner import errors, model, names, plan, ports, telemetry
+from provisioner import errors, grants, model, names, obstacles, plan, ports, telemetry
 from provisioner.steps import protocol
 
 _log = telemetry.Log(__name__)
@@ -42,6 +42,7 @@ class Reconciler:
         portal: ports.PortalReader,
         records: ports.Records,
         links: ports.Links,
+        queue: ports.Workqueue,
         steps: Sequence[protocol.Step],
         rules: plan.Rules,
         clock: ports.Clock,
@@ -51,6 +52,7 @@ class Reconciler:
         self._portal = portal
         self._records = records
         self._links = links
+        self._queue = queue
         self._steps = tuple(steps)
         self._rules = rules
         self._clock = clock
@@ -60,19 +62,27 @@ class Reconciler:
     def desired(self, key: model.Key) -> tuple[model.Desired, model.PortalView | None]:
         """Read the portal and compute what the product should have."""
         view = self._portal.view(key)
+        return self._judged(key, view), view
+
+    def _judged(
+        self, key: model.Key, view: model.PortalView | None, *, foreseeing: bool = False
+    ) -> model.Desired:
+        """Compute what follows from a reading of the portal.
+
+        Foreseeing, producers that the store does not know yet count as provisioned.
+        """
         namespaces: dict[str, str] = {}
         for producer in view.producers if view else ():
             known = self._records.load(model.Key.product(producer.id))
-            if known is not None:
+            if known is not None and known.prefix:
                 namespaces[producer.id] = known.namespace
-        wanted = plan.desired(
-            key, view, rules=self._rules, namespaces=namespaces, now=self._clock()
-        )
-        return wanted, view
+            elif known is None and foreseeing:
+                namespaces[producer.id] = producer.namespace
+        return plan.desired(key, view, rules=self._rules, namespaces=namespaces, now=self._clock())
 
     def preview(self, key: model.Key) -> Preview:
         """Plan without any effect, by the portal and the store alone."""
-        wanted, _ = self.desired(key)
+        wanted = self._judged(key, self._portal.view(key), foreseeing=True)
         record = _begin(self._records.load(key), wanted)
         conditions = list(wanted.conditions)
         actions: list[model.Action] = []
@@ -80,7 +90,7 @@ class Reconciler:
             record = model.Record(key=key, namespace="", phase=model.Phase.GONE)
         elif not names.is_namespace(record.namespace):
             message = "the namespace is not safe; nothing is touched"
-            conditions.append(_condition("NameRejected", message, self._clock()))
+            conditions.append(obstacles.condition("NameRejected", message, self._clock()))
         else:
             for step in self._in_order(wanted):
                 actions.extend(step.plan(wanted, record, self._clock()))
@@ -106,13 +116,27 @@ class Reconciler:
             self._checkpoint(effect)
 
         try:
-            wanted, view = self.desired(lease.key)
-        except errors.PermanentError as error:
-            return model.Outcome(key=lease.key, status="condition", message=str(error))
+            view = self._portal.view(lease.key)
+            # Before producers are looked up: either their prefix is seen, or we are by them.
+            self._links.replace(lease.key, view.links if view else (), lease)
+            wanted = self._judged(lease.key, view)
+        except (errors.TemporaryError, errors.PermanentError) as error:
+            return self._blind(error, lease, checkpoint)
         record = _begin(self._records.load(lease.key), wanted)
         if record is None:
             return model.Outcome(key=lease.key, status="done", message="unknown to the portal")
-        run = protocol.Run(
+        outcome = self._run(self._begun(wanted, record, lease, checkpoint), lease)
+        self._metrics.reconcile_seconds.observe(time.perf_counter() - started)
+        return outcome
+
+    def _begun(
+        self,
+        wanted: model.Desired,
+        record: model.Record,
+        lease: model.Lease,
+        checkpoint: Callable[[str], None],
+    ) -> protocol.Run:
+        return protocol.Run(
             desired=wanted,
             record=record,
             lease=lease,
@@ -120,10 +144,39 @@ class Reconciler:
             clock=self._clock,
             checkpoint=checkpoint,
         )
-        self._links.replace(lease.key, view.links if view else (), lease)
-        outcome = self._run(run, lease)
-        self._metrics.reconcile_seconds.observe(time.perf_counter() - started)
-        return outcome
+
+    def _blind(
+        self,
+        error: errors.TemporaryError | errors.PermanentError,
+        lease: model.Lease,
+        checkpoint: Callable[[str], None],
+    ) -> model.Outcome:
+        """Release nothing while the portal cannot be read, but end what the clock has ended."""
+        record, now = self._records.load(lease.key), self._clock()
+        if record is not None and record.released_at is None:
+            wanted = model.Desired(
+                key=lease.key,
+                phase=record.phase,
+                product=None,
+                grants=grants.not_ended(record.grants, now),
+            )
+            run = self._begun(wanted, record, lease, checkpoint)
+            # Without a digest the last run stopped in between: what is open is not known.
+            if wanted.grants != record.grants or not record.credentials.policy_digest:
+                try:
+                    self._withdraw(run, [])
+                except errors.PermanentError as refused:
+                    _log.error("a grant that has ended stays open", reason=str(refused))
+            if isinstance(error, errors.PermanentError):
+                found = [obstacles.condition(error.condition, str(error), now), *record.conditions]
+                run.save(
+                    conditions=obstacles.since(found, record.conditions),
+                    settled_digest="",
+                    next_at=grants.next_end(wanted.grants, now),
+                )
+        if isinstance(error, errors.TemporaryError):
+            raise error
+        return model.Outcome(key=lease.key, status="condition", message=str(error))
 
     def _run(self, run: protocol.Run, lease: model.Lease) -> model.Outcome:
         """Apply every step; whatever stops it is noted as a condition first."""
@@ -132,19 +185,35 @@ class Reconciler:
         try:
             if run.desired.phase is not model.Phase.GONE:
                 names.check_namespace(run.record.namespace)
+            self._withdraw(run, applied)
             run.record = self._observe(run)
             # From here on a product that vanishes is found by resync: it is known.
             self._remember(run, lease)
             for step in self._in_order(run.desired):
+                owned = run.record.prefix
                 self._apply(step, run, applied, conditions)
+                if run.record.prefix and not owned:
+                    self._tell_consumers(run.desired)
         except (errors.TemporaryError, errors.PermanentError) as error:
-            conditions.append(_condition(type(error).__name__, str(error), self._clock()))
+            conditions.append(obstacles.condition(type(error).__name__, str(error), self._clock()))
             self._finish(run, conditions, settled=False)
             if isinstance(error, errors.TemporaryError):
                 raise
             return self._outcome(run, "condition", applied, str(error))
         self._finish(run, conditions, settled=True)
         return self._outcome(run, "done", applied, "")
+
+    def _tell_consumers(self, wanted: model.Desired) -> None:
+        """Queue those whose grants waited for this product to have a prefix of its own."""
+        consumers = {each for port in wanted.ports for each in self._links.consumers(port.id)}
+        self._queue.touch(consumers, model.Priority.EVENT)
+
+    def _withdraw(self, run: protocol.Run, applied: list[str]) -> None:
+        """Take away first what is no longer granted: nothing that fails may hold that up."""
+        for step in self._in_order(run.desired):
+            for action in step.plan(run.desired, run.record, self._clock()):
+                if action.urgent:
+                    self._carry_out(step, action, run, applied)
 
     def _observe(self, run: protocol.Run) -> model.Record:
         record = run.record
@@ -174,36 +243,44 @@ class Reconciler:
         with self._metrics.step_seconds.labels(step.name).time():
             for action in step.plan(run.desired, run.record, self._clock()):
                 try:
-                    step.apply(action, run)
+                    self._carry_out(step, action, run, applied)
                 except errors.PermanentError as error:
                     if not step.optional:
                         raise
-                    conditions.append(_condition(error.condition, str(error), self._clock()))
+                    conditions.append(
+                        obstacles.condition(error.condition, str(error), self._clock())
+                    )
                     _log.warning("optional step refused", step=step.name, reason=str(error))
                     return
-                applied.append(f"{step.name}:{action.verb}")
-                self._metrics.actions.labels(step.name, action.verb).inc()
-                _log.info("action applied", step=step.name, verb=action.verb)
+
+    def _carry_out(
+        self, step: protocol.Step, action: model.Action, run: protocol.Run, applied: list[str]
+    ) -> None:
+        step.apply(action, run)
+        applied.append(f"{step.name}:{action.verb}")
+        self._metrics.actions.labels(step.name, action.verb).inc()
+        _log.info("action applied", step=step.name, verb=action.verb)
 
     def _finish(
         self, run: protocol.Run, conditions: Sequence[model.Condition], *, settled: bool
     ) -> None:
         """Store what the run found out; nothing is written where nothing changed.
 
-        Without settling, the next resync looks again even if the portal says nothing new.
+        Without settling, the next resync looks again even if the portal says nothing new, and
+        grants start and end on their day all the same.
         """
         wanted, record = run.desired, run.record
         product = wanted.product
         released = settled and wanted.phase is model.Phase.GONE
         if product and product.namespace != record.namespace and not released:
-            conditions = [*conditions, _renamed(product, record, self._clock())]
+            conditions = [*conditions, obstacles.renamed(product, record, self._clock())]
         run.save(
             name=product.name if product else record.name,
             phase=wanted.phase,
             grants=wanted.grants if settled else record.grants,
-            conditions=_since(conditions, record.conditions),
+            conditions=obstacles.since(conditions, record.conditions),
             settled_digest=wanted.digest if settled else "",
-            next_at=self._next_at(wanted, record) if settled else None,
+            next_at=self._next_at(wanted, record) if settled else wanted.next_change_at,
             released_at=(record.released_at or self._clock()) if released else None,
         )
 
@@ -236,42 +313,3 @@ def _begin(known: model.Record | None, wanted: model.Desired) -> model.Record | 
     if product is None or known.prefix or known.workspace.rendered or known.credentials.principal:
         return known
     return dataclasses.replace(known, namespace=product.namespace)
-
-
-class Observer:
-    """Stand in for the reconciler where `PROV_MODE=observe`: plan, and touch nothing."""
-
-    def __init__(self, reconciler: Reconciler) -> None:
-        self._reconciler = reconciler
-
-    def reconcile(
-        self, lease: model.Lease, guard: Callable[[], None] = lambda: None
-    ) -> model.Outcome:
-        """Return what a reconcile would do."""
-        seen = self._reconciler.preview(lease.key)
-        return model.Outcome(
-            key=lease.key,
-            status="observed",
-            actions=tuple(f"{action.step}:{action.verb}" for action in seen.actions),
-        )
-
-
-def _condition(kind: str, message: str, now: datetime) -> model.Condition:
-    return model.Condition(type=kind, message=message, since=now)
-
-
-def _renamed(product: model.Product, record: model.Record, now: datetime) -> model.Condition:
-    """Say that folder and prefix keep their name: moving them comes in a later release."""
-    message = f"the portal says {product.namespace!a}; provisioned as {record.namespace}"
-    return _condition("RenamePending", message, now)
-
-
-def _since(
-    found: Sequence[model.Condition], before: Sequence[model.Condition]
-) -> tuple[model.Condition, ...]:
-    """Keep the date of what was already so; one condition of each type."""
-    old = {(each.type, each.message): each for each in before}
-    new: dict[str, model.Condition] = {}
-    for each in found:
-        new.setdefault(each.type, old.get((each.type, each.message), each))
-    return tuple(dataclasses.replace(new[kind]) for kind in sorted(new))

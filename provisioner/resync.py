@@ -78,8 +78,8 @@ class Resync:
         return report
 
     def _run(self) -> Report:
+        known = self._digests.digests()  # first: what is made meanwhile has not vanished
         listed = {model.Key.product(product.id): product for product in self._portal.products()}
-        known = self._digests.digests()
         going = {
             key
             for key in known
@@ -104,16 +104,19 @@ class Resync:
             wanted, _ = self._desires.desired(key)
         except errors.PermanentError:
             return True  # its own reconcile will say why
+        except errors.TemporaryError:
+            self._portal.products()  # raises where it is not this product alone that fails
+            return True
         return wanted.digest != settled
 
     def _may_release(self, going: int, known: int, *, empty: bool) -> bool:
         """Tell whether that many products may go; the guard is lifted once, by a person."""
-        too_many = going > max(_ALWAYS_ALLOWED, known * _ALLOWED_SHARE)
-        if not (going and (too_many or empty)):
-            self._set_flag(MASS_DELETION, None)
-            return True
-        if self._flags.get(CONFIRMED):
+        confirmed = self._flags.get(CONFIRMED) is not None
+        if confirmed:
+            # Good for this once, needed or not: it was not meant for what vanishes next year.
             self._flags.put(CONFIRMED, None)
+        too_many = going > max(_ALWAYS_ALLOWED, known * _ALLOWED_SHARE)
+        if confirmed or not (going and (too_many or empty)):
             self._set_flag(MASS_DELETION, None)
             return True
         message = f"{going} of {known} products would be released"
@@ -136,8 +139,17 @@ def request(flags: ports.Flags, *, confirm_deletions: bool = False) -> None:
 def expand(portal: ports.PortalReader, lease: model.Lease) -> frozenset[model.Key]:
     """Return the consumers that the portal lists for the touched ports of a producer.
 
-    The consumer of an approve call is named nowhere else.
+    The consumer of an approve call is named nowhere else. A portal that refuses to list them
+    leaves the links that are stored and the next resync.
     """
+    try:
+        return _listed(portal, lease)
+    except errors.PermanentError as error:
+        _log.warning("the portal does not list consumers", reason=str(error))
+        return frozenset()
+
+
+def _listed(portal: ports.PortalReader, lease: model.Lease) -> frozenset[model.Key]:
     wanted = set(lease.ports)
     if "*" in wanted:
         view = portal.view(lease.key)

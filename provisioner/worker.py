@@ -14,6 +14,7 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from provisioner import backoff, errors, model, ports, resync, telemetry
@@ -37,24 +38,31 @@ class Duty:
     reconciler: Reconciles
     portal: ports.PortalReader
     metrics: telemetry.Metrics
+    clock: ports.Clock
     heartbeat_seconds: float = 10.0
     wake: Callable[[], None] = lambda: None
     """Called from any thread when a run has queued other keys."""
 
 
 class Guard:
-    """Let effects pass until the lease is lost."""
+    """Let effects pass until the lease is lost or has run out, whoever notices first."""
 
-    def __init__(self) -> None:
+    def __init__(self, lease: model.Lease, clock: ports.Clock) -> None:
+        self._clock = clock
+        self._until: datetime = lease.expires_at
         self._lost = threading.Event()
+
+    def extend(self, lease: model.Lease) -> None:
+        """Go by the lease as it is after a heartbeat."""
+        self._until = lease.expires_at
 
     def lose(self) -> None:
         """Stop the run before its next effect."""
         self._lost.set()
 
     def __call__(self) -> None:
-        """Raise `LeaseLost` once the lease is lost."""
-        if self._lost.is_set():
+        """Raise `LeaseLost` once the lease is lost, or no heartbeat came in time."""
+        if self._lost.is_set() or self._clock() >= self._until:
             raise errors.LeaseLost("the lease has run out")
 
 
@@ -101,12 +109,12 @@ def _again(
     return outcome
 
 
-async def _with_heartbeat(duty: Duty, lease: model.Lease) -> None:
-    """Run one key in a thread, extending its lease beside it."""
-    guard = Guard()
+async def run(duty: Duty, lease: model.Lease) -> model.Outcome | None:
+    """Run one key in a thread, extending its lease beside it; None where that was lost."""
+    guard = Guard(lease, duty.clock)
     beat = asyncio.create_task(_heartbeat(duty, lease, guard))
     try:
-        await asyncio.to_thread(run_once, duty, lease, guard)
+        return await asyncio.to_thread(run_once, duty, lease, guard)
     except errors.LeaseLost:
         _log.warning("lease lost; another worker has the key", key=str(lease.key))
     except errors.StoreUnavailable as error:
@@ -115,6 +123,7 @@ async def _with_heartbeat(duty: Duty, lease: model.Lease) -> None:
         beat.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await beat
+    return None
 
 
 async def _heartbeat(duty: Duty, lease: model.Lease, guard: Guard) -> None:
@@ -128,8 +137,10 @@ async def _heartbeat(duty: Duty, lease: model.Lease, guard: Guard) -> None:
             guard.lose()
             return
         except errors.StoreUnavailable:
-            # The store decides at the next write; without it nothing can be written anyway.
+            # Tried again; until then the lease runs on, and the guard stops the run at its end.
             _log.warning("heartbeat failed", key=str(lease.key))
+        else:
+            guard.extend(remaining)
 
 
 class Crew:
@@ -193,7 +204,7 @@ class Crew:
             if lease is None:
                 await self._rest()
             else:
-                await _with_heartbeat(self._duty, lease)
+                await run(self._duty, lease)
 
     async def _rest(self) -> None:
         """Wait for a wake-up, but not for ever: delays and other processes make keys ready too."""

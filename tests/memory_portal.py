@@ -15,6 +15,8 @@ class MemoryPortal:
         self.views = {model.Key.product(view.product.id): view for view in views}
         self.lifecycles = lifecycles
         self.failure: errors.ReconcileError | None = None
+        self.failures: dict[model.Key, errors.ReconcileError] = {}
+        """Raised where these are viewed."""
         self.refusal: errors.PermanentError | None = None
         """Raised by every write."""
         self.writes: list[str] = []
@@ -43,6 +45,8 @@ class MemoryPortal:
 
     def view(self, key: model.Key) -> model.PortalView | None:
         self._maybe_fail()
+        if key in self.failures:
+            raise self.failures[key]
         return self.views.get(key)
 
     def consumers(self, producer: model.Key, port_id: str) -> tuple[model.Link, ...]:

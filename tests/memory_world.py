@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from provisioner import model, plan, reconciler, telemetry, worker
+from provisioner import grants, model, plan, reconciler, telemetry, worker
 from provisioner.steps import credentials, finalizer, prefix, retirement, workspace, writeback
 from tests import builders as b
 from tests import memory_portal, memory_s3, memory_store, memory_workspaces
@@ -20,7 +20,12 @@ class Killed(BaseException):
 class MemoryWorld:
     """Reconcile against doubles; `checkpoint` sees the name of every effect before it happens."""
 
-    def __init__(self, *views: model.PortalView, lifecycle: str = "Ready") -> None:
+    def __init__(
+        self,
+        *views: model.PortalView,
+        lifecycle: str = "Ready",
+        scope: grants.Scope = grants.Scope.OUTPUT_PORT,
+    ) -> None:
         self.clock = memory_store.SettableClock(b.NOW)
         self.store = memory_store.MemoryStore(clock=self.clock)
         self.portal = memory_portal.MemoryPortal(*views)
@@ -35,6 +40,7 @@ class MemoryWorld:
             portal=self.portal,
             records=self.store.records,
             links=self.store.links,
+            queue=self.store.queue,
             steps=(
                 finalizer.FinalizerStep(self.portal, "ours"),
                 prefix.PrefixStep(self.objects, BUCKET),
@@ -46,7 +52,7 @@ class MemoryWorld:
                 writeback.LifecycleStep(self.portal, lifecycle=lifecycle),
                 writeback.AssetStep(self.portal, bucket=BUCKET),
             ),
-            rules=plan.Rules(bucket=BUCKET, finalizer="ours"),
+            rules=plan.Rules(bucket=BUCKET, finalizer="ours", scope=scope),
             clock=self.clock,
             metrics=self.metrics,
             checkpoint=self._note,
@@ -56,6 +62,7 @@ class MemoryWorld:
             reconciler=self.reconciler,
             portal=self.portal,
             metrics=self.metrics,
+            clock=self.clock,
         )
 
     def _note(self, effect: str) -> None:
@@ -69,7 +76,7 @@ class MemoryWorld:
         lease = self.store.queue.lease("test")
         assert lease is not None
         assert lease.key == key
-        return worker.run_once(self.duty, lease, worker.Guard())
+        return worker.run_once(self.duty, lease, worker.Guard(lease, self.clock))
 
     def settle(self, key: model.Key) -> None:
         """Reconcile until nothing is left to do, waiting where a retry or a date asks for it."""

@@ -11,7 +11,7 @@ KEY = model.Key.product(b.SALES)
 
 
 class World:
-    def __init__(self) -> None:
+    def __init__(self, *, queues_due: bool = True) -> None:
         self.clock = memory_store.SettableClock(b.NOW)
         self.store = memory_store.MemoryStore(clock=self.clock)
         self.runs = 0
@@ -24,6 +24,7 @@ class World:
             clock=self.clock,
             history_days=30,
             metrics=self.metrics,
+            queues_due=queues_due,
         )
         self.resync = clockwork.ResyncTimer(
             self.run, flags=self.store.flags, clock=self.clock, every_seconds=180
@@ -51,6 +52,13 @@ def test_a_key_whose_time_has_come_is_queued() -> None:
     world.clock.advance(3600)
     world.timers.tick()
     assert world.store.queue.lease("test") is not None
+
+
+def test_where_nothing_may_be_done_about_it_what_is_due_is_not_queued() -> None:
+    world = World(queues_due=False)
+    world.remember(next_at=b.NOW)
+    world.timers.tick()
+    assert world.store.queue.lease("test") is None
 
 
 def test_a_key_that_is_due_is_not_touched_again_while_it_is_queued_or_running() -> None:

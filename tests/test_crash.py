@@ -147,6 +147,29 @@ def test_a_crash_before_any_effect_changes_nothing_in_the_end(story: str, fatal:
     assert others == ({known.id} if known else set())
 
 
+@pytest.mark.parametrize("change", [archive, delete])
+@pytest.mark.parametrize("fatal", range(1, len(effects_of([], create)) + 1))
+def test_what_a_crash_left_half_made_is_released_too(fatal: int, change: Change) -> None:
+    world = a_world([], create)
+    passed = 0
+
+    def watch(effect: str) -> None:
+        nonlocal passed
+        passed += 1
+        if passed == fatal:
+            raise w.Killed
+
+    world.checkpoint = watch
+    with pytest.raises(w.Killed):
+        world.reconcile(MARKETING)
+    world.restart()
+    change(world)
+    world.settle(MARKETING)
+    assert world.file("marketing", ".env") is None
+    assert [name for name in world.issuer.principals if "marketing" in name] == []
+    assert "marketing" not in world.folders.folders or change is archive
+
+
 def test_there_is_a_crash_in_every_story() -> None:
     assert {case.values[0] for case in CASES} == set(STORIES)
     assert len(CASES) > 60

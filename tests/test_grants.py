@@ -24,7 +24,7 @@ def judge(
         bucket="lake",
         scope=scope,
         allowed_locations=allowed,
-        namespaces=namespaces or {},
+        namespaces={b.SALES: "sales"} if namespaces is None else namespaces,
         now=now,
     )
 
@@ -139,6 +139,14 @@ def test_an_asset_elsewhere_is_a_condition_until_a_setting_allows_it() -> None:
     assert allowed.refused == ()
 
 
+@pytest.mark.parametrize("bucket", ["", "*", "ext-${aws:username}", "ext-a/b", "e"])
+def test_a_bucket_with_a_hostile_name_opens_nothing_whatever_is_allowed(bucket: str) -> None:
+    asset = b.an_asset("x/y", bucket=bucket)
+    judged = judge(b.a_consumer_view(b.a_link(), port=b.a_port(assets=(asset,))), allowed=("*",))
+    assert opened(judged) == ["lake/sales/orders/"]
+    assert [kind for kind, _ in judged.refused] == ["AssetOutside"]
+
+
 def test_the_asset_for_the_whole_prefix_is_no_condition() -> None:
     view = b.a_consumer_view(b.a_link(), port=b.a_port(assets=(b.an_asset("sales"),)))
     assert judge(view).refused == ()
@@ -149,6 +157,12 @@ def test_a_port_with_a_hostile_name_opens_nothing_and_says_so(port: str) -> None
     judged = judge(b.a_consumer_view(b.a_link(), port=b.a_port(namespace=port)))
     assert judged.grants == ()
     assert [kind for kind, _ in judged.refused] == ["GrantNameRejected"]
+
+
+def test_a_producer_without_a_prefix_of_its_own_opens_nothing_and_it_is_said() -> None:
+    judged = judge(b.a_consumer_view(b.a_link()), namespaces={})
+    assert judged.grants == ()
+    assert [kind for kind, _ in judged.refused] == ["ProducerNotReady"]
 
 
 def test_a_producer_is_read_where_it_is_provisioned() -> None:

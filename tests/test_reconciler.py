@@ -2,16 +2,19 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable, Mapping
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
-from provisioner import errors, model
+from provisioner import errors, grants, model, names, policy, worker
 from tests import builders as b
 from tests import memory_world as w
 from tests.memory_world import MARKETING, SALES, MemoryWorld
 
 Status = model.LinkStatus
+PRINCIPAL = names.principal("marketing", b.MARKETING)
 
 
 def provisioned(*views: model.PortalView) -> MemoryWorld:
@@ -161,8 +164,11 @@ def test_rotation_waits_until_the_retiring_key_is_gone() -> None:
     assert world.published_key("marketing") == second
     assert world.may("marketing", "s3:PutObject", "sales/orders/x")
     world.clock.advance(w.GRACE_SECONDS)
-    world.settle(MARKETING)
+    for _ in range(2):
+        assert world.store.records.due(world.clock()) == (MARKETING,)
+        world.reconcile(MARKETING)
     assert world.published_key("marketing") != second
+    assert world.store.records.due(world.clock()) == ()
 
 
 def test_a_key_that_does_not_work_yet_is_never_published() -> None:
@@ -178,6 +184,18 @@ def test_a_key_that_does_not_work_yet_is_never_published() -> None:
     world.settle(MARKETING)
     assert world.published_key("marketing") != old
     assert conditions(world, MARKETING) == []
+
+
+def test_a_new_key_that_somebody_deleted_before_it_was_proven_is_made_again() -> None:
+    world = MemoryWorld(w.a_producer())
+    world.prober.down = True
+    world.reconcile(SALES)
+    for principal in world.issuer.principals.values():
+        principal.keys.clear()
+    world.prober.down = False
+    world.clock.advance(600)
+    world.settle(SALES)
+    assert world.may("sales", "s3:PutObject", "sales/x")
 
 
 def test_a_stray_key_of_an_older_run_is_deleted() -> None:
@@ -238,8 +256,141 @@ def test_a_portal_that_fails_releases_nothing(failure: errors.ReconcileError) ->
     before = world.record(SALES)
     world.portal.failure = failure
     assert world.reconcile(SALES).status in ("retry", "condition")
-    assert world.effects == []
-    assert world.record(SALES) == before
+    assert set(world.effects) <= {"save"}
+    after = world.record(SALES)
+    assert (after.credentials, after.workspace, after.phase) == (
+        before.credentials,
+        before.workspace,
+        before.phase,
+    )
+
+
+def test_a_product_that_the_portal_refuses_to_show_says_so_and_is_not_due_every_second() -> None:
+    world = provisioned()
+    world.clock.advance(31 * 86400)
+    assert world.store.records.due(world.clock()) == (SALES,)
+    world.portal.failure = errors.PortalRejected("unauthenticated")
+    assert world.reconcile(SALES).status == "condition"
+    assert conditions(world) == ["PortalRejected"]
+    assert world.store.records.due(world.clock()) == ()
+    assert world.store.records.digests()[SALES][0] == ""
+    world.portal.failure = None
+    world.settle(SALES)
+    assert conditions(world) == []
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [errors.PortalUnavailable("no answer"), errors.PortalRejected("unauthenticated")],
+)
+def test_a_grant_ends_on_its_day_although_the_portal_fails(
+    failure: errors.ReconcileError,
+) -> None:
+    world = provisioned(w.a_producer(), b.a_consumer_view(b.a_link(valid_until=b.TODAY)))
+    world.portal.failure = failure
+    world.reconcile(MARKETING)
+    assert world.may("marketing", "s3:GetObject", "sales/orders/x")
+    next_at = world.record(MARKETING).next_at
+    assert next_at is not None
+    world.clock.advance((next_at - world.clock()).total_seconds())
+    world.reconcile(MARKETING)
+    assert not world.may("marketing", "s3:GetObject", "sales/orders/x")
+    assert world.may("marketing", "s3:PutObject", "marketing/x")
+    world.clock.advance(3600)
+    world.reconcile(MARKETING)
+    assert set(world.effects) <= {"save"}
+
+
+def test_an_engine_that_refuses_while_the_portal_fails_is_asked_again() -> None:
+    world = provisioned(w.a_producer(), b.a_consumer_view(b.a_link(valid_until=b.TODAY)))
+    write = world.issuer.put_policy
+
+    def refuse(principal: str, document: Mapping[str, Any]) -> None:
+        raise errors.IssuerRejected("no")
+
+    world.issuer.put_policy = refuse  # type: ignore[method-assign]
+    world.portal.failure = errors.PortalUnavailable("no answer")
+    world.clock.advance(86400)
+    assert world.reconcile(MARKETING).status == "retry"
+    assert world.may("marketing", "s3:GetObject", "sales/orders/x")
+    world.issuer.put_policy = write  # type: ignore[method-assign]
+    world.reconcile(MARKETING)
+    assert not world.may("marketing", "s3:GetObject", "sales/orders/x")
+
+
+def test_a_portal_that_fails_never_brings_back_what_was_revoked() -> None:
+    ends = b.TODAY
+    world = provisioned(w.a_producer(), b.a_consumer_view(b.a_link(valid_until=ends)))
+    world.portal.put(b.a_consumer_view())
+    world.folders.put("marketing", "x", "y")
+    world.folders._claims["marketing"] = b.FINANCE
+    world.reconcile(MARKETING)
+    world.portal.failure = errors.PortalUnavailable("no answer")
+    world.clock.advance(86400)
+    world.reconcile(MARKETING)
+    assert not world.may("marketing", "s3:GetObject", "sales/orders/x")
+
+
+def break_the_folder(world: MemoryWorld) -> None:
+    world.folders._claims["marketing"] = b.FINANCE
+
+
+def break_the_store(world: MemoryWorld) -> None:
+    world.prober.down = True
+
+
+def break_the_portals_writes(world: MemoryWorld) -> None:
+    world.portal.change(MARKETING, finalizers=frozenset())
+    world.portal.refusal = errors.PortalUnavailable("no answer")  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("break_it", [break_the_folder, break_the_store, break_the_portals_writes])
+def test_a_revocation_takes_effect_whatever_else_is_broken(
+    break_it: Callable[[MemoryWorld], None],
+) -> None:
+    world = provisioned(w.a_producer(), b.a_consumer_view(b.a_link()))
+    world.portal.put(b.a_consumer_view())
+    break_it(world)
+    assert world.reconcile(MARKETING).status != "done"
+    assert not world.may("marketing", "s3:GetObject", "sales/orders/x")
+
+
+def test_a_revocation_takes_effect_although_other_grants_do_not_fit() -> None:
+    refunds = b.a_port(b.REFUNDS, "refunds")
+    both = (b.a_link(), b.a_link(number=102, port=b.REFUNDS))
+    view = dataclasses.replace(
+        b.a_consumer_view(*both), granted_ports=(b.a_port(), refunds, b.a_port(b.an_id(13), "tax"))
+    )
+    world = provisioned(w.a_producer(), view)
+    world.issuer._limit = len(policy.text(world.issuer.principals[PRINCIPAL].document))
+    changed = (both[1], *(b.a_link(number=n, port=b.an_id(13)) for n in (103,)))
+    longer = b.a_port(b.an_id(13), "a-port-with-a-very-long-name-" + "x" * 30)
+    world.portal.put(dataclasses.replace(view, links=changed, granted_ports=(refunds, longer)))
+    assert world.reconcile(MARKETING).status == "condition"
+    assert conditions(world, MARKETING) == ["PolicyTooLarge"]
+    assert not world.may("marketing", "s3:GetObject", "sales/orders/x")
+    assert world.may("marketing", "s3:GetObject", "sales/refunds/x")
+    held = dict(world.issuer.principals[PRINCIPAL].document)
+    world.reconcile(MARKETING)
+    assert world.issuer.principals[PRINCIPAL].document == held
+
+
+def test_a_policy_whose_writing_was_not_answered_is_written_again() -> None:
+    world = provisioned(w.a_producer(), b.a_consumer_view())
+    write = world.issuer.put_policy
+
+    def write_and_say_nothing(principal: str, document: Mapping[str, Any]) -> None:
+        write(principal, document)
+        raise errors.IssuerUnavailable("no answer")
+
+    world.issuer.put_policy = write_and_say_nothing  # type: ignore[method-assign]
+    world.portal.put(b.a_consumer_view(b.a_link()))
+    assert world.reconcile(MARKETING).status == "retry"
+    world.issuer.put_policy = write  # type: ignore[method-assign]
+    world.portal.put(b.a_consumer_view())
+    world.clock.advance(600)
+    world.settle(MARKETING)
+    assert not world.may("marketing", "s3:GetObject", "sales/orders/x")
 
 
 def test_a_namespace_used_again_does_not_inherit_the_dead_products_data() -> None:
@@ -251,6 +402,44 @@ def test_a_namespace_used_again_does_not_inherit_the_dead_products_data() -> Non
     assert conditions(world, heir) == ["NotOurs"]
     assert world.live_keys() == set()
     assert world.objects.owner("sales") == b.SALES
+
+
+@pytest.mark.parametrize("scope", grants.Scope)
+def test_whoever_takes_a_dead_products_name_cannot_grant_access_to_its_data(
+    scope: grants.Scope,
+) -> None:
+    world = MemoryWorld(w.a_producer(), scope=scope)
+    world.settle(SALES)
+    world.portal.delete(SALES)
+    world.settle(SALES)
+    product, port = b.a_product(b.FINANCE, "sales"), b.a_port(producer=b.FINANCE)
+    heir = world.portal.put(model.PortalView(product=product, ports=(port,)))
+    world.reconcile(heir)
+    link = b.a_link(producer=b.FINANCE)
+    consumer = dataclasses.replace(b.a_consumer_view(link, port=port), producers=(product,))
+    world.portal.put(consumer)
+    world.settle(MARKETING)
+    assert not world.may("marketing", "s3:GetObject", "sales/orders/x")
+    assert conditions(world, MARKETING) == ["ProducerNotReady"]
+
+
+def test_a_consumer_that_came_before_its_producer_is_queued_once_there_is_a_prefix() -> None:
+    world = MemoryWorld(w.a_producer(), b.a_consumer_view(b.a_link()))
+    world.settle(MARKETING)
+    assert not world.may("marketing", "s3:GetObject", "sales/orders/x")
+    world.reconcile(SALES)
+    lease = world.store.queue.lease("test")
+    assert lease is not None
+    assert lease.key == MARKETING
+    worker.run_once(world.duty, lease, worker.Guard(lease, world.clock))
+    assert world.may("marketing", "s3:GetObject", "sales/orders/x")
+
+
+def test_a_preview_foresees_what_producers_that_are_new_will_grant() -> None:
+    world = MemoryWorld(w.a_producer(), b.a_consumer_view(b.a_link()))
+    assert [each.location.prefix for each in world.reconciler.preview(MARKETING).access] == [
+        "sales/orders/"
+    ]
 
 
 def test_an_archived_product_keeps_its_files_and_loses_its_keys_until_it_is_active_again() -> None:

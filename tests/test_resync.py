@@ -119,6 +119,25 @@ def test_a_held_back_deletion_goes_on_once_a_person_confirms_it() -> None:
     assert world.store.flags.get(resync.CONFIRMED) is None
 
 
+def test_a_confirmation_that_was_not_needed_is_not_kept_for_later() -> None:
+    world = World(8)
+    resync.request(world.store.flags, confirm_deletions=True)
+    world.resync.run()
+    world.vanish(7)
+    assert world.resync.run().guarded
+    assert world.queued() == set()
+
+
+def test_one_product_that_cannot_be_read_does_not_hold_up_the_others() -> None:
+    world = World(8)
+    broken = sorted(world.portal.views)[0]
+    world.portal.failures[broken] = errors.PortalUnavailable("malformed")
+    gone = world.vanish(2) - {broken}
+    world.portal.views[broken] = model.PortalView(product=b.a_product(broken.id, "broken"))
+    assert world.resync.run().queued == 2
+    assert world.queued() == {broken, *gone}
+
+
 def test_the_guard_does_not_keep_new_products_waiting() -> None:
     world = World(8)
     world.vanish(7)

@@ -44,6 +44,7 @@ class World:
             reconciler=self.reconciler,
             portal=self.portal,
             metrics=self.metrics,
+            clock=self.clock,
             heartbeat_seconds=0.01,
         )
         self.store.queue.touch([KEY], model.Priority.EVENT)
@@ -51,7 +52,7 @@ class World:
     def run(self) -> model.Outcome:
         lease = self.store.queue.lease("test")
         assert lease is not None
-        return worker.run_once(self.duty, lease, worker.Guard())
+        return worker.run_once(self.duty, lease, worker.Guard(lease, self.clock))
 
     def count(self, status: str) -> float:
         return (
@@ -131,6 +132,29 @@ def test_a_portal_that_cannot_list_consumers_keeps_the_ports_for_the_retry() -> 
     lease = world.store.queue.lease("test")
     assert lease is not None
     assert lease.ports == {b.ORDERS}
+
+
+def test_a_portal_that_refuses_to_list_consumers_does_not_hold_up_the_producer() -> None:
+    world = World()
+    world.store.queue.touch([KEY], model.Priority.EVENT, ports=[b.ORDERS])
+    world.portal.failure = errors.PortalRejected("a private port")
+    assert world.run().status == "done"
+    assert world.reconciler.runs == [KEY]
+
+
+def test_a_lease_that_no_heartbeat_extended_lets_no_effect_pass() -> None:
+    world = World()
+    lease = world.store.queue.lease("test")
+    assert lease is not None
+    guard = worker.Guard(lease, world.clock)
+    world.clock.advance(29)
+    guard()
+    guard.extend(world.store.queue.heartbeat(lease))
+    world.clock.advance(29)
+    guard()
+    world.clock.advance(1)
+    with pytest.raises(errors.LeaseLost):
+        guard()
 
 
 def crew(world: World, **clockwork: Callable[[], None]) -> worker.Crew:
@@ -225,6 +249,7 @@ def test_a_run_whose_lease_is_lost_is_told_before_its_next_effect() -> None:
             reconciler=Slow(),
             portal=world.portal,
             metrics=world.metrics,
+            clock=world.clock,
             heartbeat_seconds=0.01,
         )
         team = worker.Crew(world.duty, workers=1, clockwork={}, shutdown_seconds=5)

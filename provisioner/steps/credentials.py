@@ -5,12 +5,14 @@ The order is the promise (see `retirement` for its second half): at every instan
 
     record-intent -> ensure-principal -> put-policy -> create-key -> prove-key -> commit-key
     an intent left by an earlier run: the same, with settle-keys before a key is made
-    grants changed: put-policy at once; and, where asked for, a new key once none is retiring
+    grants changed: put-policy before all else; and, where asked for, a new key once none retires
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -67,7 +69,7 @@ class CredentialsStep:
             return self._actions(record, DELETE_PRINCIPAL) if held.principal else ()
         if held.pending is None and held.current is None:
             return self._actions(record, INTENT, PRINCIPAL, POLICY, CREATE, PROVE, COMMIT)
-        stale = held.policy_digest != policy.digest(self._document(desired, record))
+        stale = held.policy_digest != policy.digest(self._document(record, desired.grants))
         rewrite = (POLICY,) if stale else ()
         if held.pending is not None:
             # Policy before settling: a revocation does not wait for a stray key to grow old.
@@ -79,7 +81,11 @@ class CredentialsStep:
 
     def _actions(self, record: model.Record, *verbs: str) -> tuple[model.Action, ...]:
         subject = record.credentials.principal or names.principal(record.namespace, record.key.id)
-        return tuple(model.Action(step=self.name, verb=verb, subject=subject) for verb in verbs)
+        live = record.credentials.current is not None
+        return tuple(
+            model.Action(step=self.name, verb=verb, subject=subject, urgent=live and verb == POLICY)
+            for verb in verbs
+        )
 
     def _rotation_wanted(
         self, desired: model.Desired, held: model.Credentials, now: datetime
@@ -95,11 +101,11 @@ class CredentialsStep:
     def _rotate_at(self, held: model.Credentials) -> datetime | None:
         return held.issued_at and held.issued_at + timedelta(days=self._rotation.days)
 
-    def _document(self, desired: model.Desired, record: model.Record) -> dict[str, object]:
+    def _document(self, record: model.Record, grants: Sequence[model.Grant]) -> dict[str, object]:
         return policy.document(
             bucket=self._bucket,
             own=[names.prefix(record.namespace)],
-            grants=desired.grants,
+            grants=grants,
             batch_delete=self._batch_delete,
         )
 
@@ -127,16 +133,20 @@ class CredentialsStep:
         )
 
     def _settle(self, run: protocol.Run) -> None:
-        """Delete keys of our principal that the store does not know.
+        """Delete keys of our principal that the store does not know, forget one that is gone.
 
         One made after the intent is a crashed run's, for the lease of that run has ended; any
         other is given a minute, in which somebody may still be writing it down.
         """
         held = run.record.credentials
+        listed = self._issuer.list_keys(held.principal)
+        if held.pending and held.pending.key and held.pending.key.id not in {k.id for k in listed}:
+            _hold(run, pending=dataclasses.replace(held.pending, key=None))
+            raise errors.Conflict("the new key is gone; another is made", delay_seconds=1.0)
         known = {retiring.key_id for retiring in held.retiring}
         known |= {key.id for key in (held.current, held.pending and held.pending.key) if key}
         young = False
-        for key in self._issuer.list_keys(held.principal):
+        for key in listed:
             if key.id in known:
                 continue
             if self._is_stray(key, held.pending, run.now()):
@@ -163,10 +173,39 @@ class CredentialsStep:
         self._issuer.ensure_principal(run.record.credentials.principal, run.record.key.id)
 
     def _put_policy(self, run: protocol.Run) -> None:
-        document = self._document(run.desired, run.record)
+        try:
+            self._write_policy(run, run.desired.grants)
+        except errors.PolicyTooLarge:
+            self._narrow_policy(run)
+            raise
+
+    def _narrow_policy(self, run: protocol.Run) -> None:
+        """Fail closed: what was revoked goes, although what is new does not fit."""
+        for kept in (plan.common(run.record.grants, run.desired.grants), ()):
+            document = self._document(run.record, kept)
+            if run.record.credentials.policy_digest == policy.digest(document):
+                return
+            with contextlib.suppress(errors.PolicyTooLarge):
+                self._write_policy(run, kept)
+                return
+
+    def _write_policy(self, run: protocol.Run, grants: tuple[model.Grant, ...]) -> None:
+        """Replace the policy; until that is known to have happened the digest is unknown.
+
+        Meanwhile the record holds the grants that stay either way: never one that was revoked.
+        """
+        document = self._document(run.record, grants)
+        before = run.record.credentials.policy_digest
+        unknown = dataclasses.replace(run.record.credentials, policy_digest="")
+        run.save(credentials=unknown, grants=plan.common(run.record.grants, grants))
         run.effect(POLICY)
-        self._issuer.put_policy(run.record.credentials.principal, document)
-        _hold(run, policy_digest=policy.digest(document))
+        try:
+            self._issuer.put_policy(run.record.credentials.principal, document)
+        except errors.PolicyTooLarge:
+            _hold(run, policy_digest=before)
+            raise
+        held = dataclasses.replace(run.record.credentials, policy_digest=policy.digest(document))
+        run.save(credentials=held, grants=grants)
 
     def _create(self, run: protocol.Run) -> None:
         held = run.record.credentials
@@ -209,10 +248,13 @@ class CredentialsStep:
         _hold(run, principal="", policy_digest="", grants_digest="", issued_at=None)
 
     def next_at(self, desired: model.Desired, record: model.Record) -> datetime | None:
-        """Return when the current key grows too old."""
-        if desired.phase is not model.Phase.ACTIVE or record.credentials.retiring:
+        """Return when the current key grows too old; the past where it has waited for its turn."""
+        held = record.credentials
+        if desired.phase is not model.Phase.ACTIVE or held.retiring:
             return None
-        return self._rotate_at(record.credentials)
+        if self._rotation.on_grant and held.grants_digest != _grants_digest(desired):
+            return held.issued_at
+        return self._rotate_at(held)
 
 
 def _hold(run: protocol.Run, **changes: object) -> None:

@@ -71,7 +71,10 @@ class Step(Protocol):
     def plan(
         self, desired: model.Desired, record: model.Record, now: datetime
     ) -> tuple[model.Action, ...]:
-        """List what remains to be done, in order; pure, and empty once it is all done."""
+        """List what remains to be done, in order; pure, and empty once it is all done.
+
+        Asked twice: before anything is observed only for what is urgent, then for all.
+        """
 
     def apply(self, action: model.Action, run: Run) -> None:
         """Carry out one action and save what it changed."""

@@ -80,10 +80,12 @@ class WorkspaceStep:
     ) -> tuple[model.Action, ...]:
         """Create it once, publish our files whenever they differ."""
         state = record.workspace
+        # As long as there is a principal, a run that stopped may have written what is not noted.
+        unsure = bool(record.credentials.principal)
         if desired.phase is model.Phase.ARCHIVED:
-            return (self._action(RETRACT, record),) if state.published_key_id else ()
+            return (self._action(RETRACT, record),) if state.published_key_id or unsure else ()
         if desired.phase is model.Phase.GONE:
-            verbs = (RETRACT, ARCHIVE) if state.rendered else ()
+            verbs = (RETRACT, ARCHIVE) if state.rendered or unsure else ()
             return tuple(self._action(verb, record) for verb in verbs)
         if not state.rendered:
             return (self._action(CREATE, record),)

@@ -29,10 +29,14 @@ def main() -> None:
     parts.queue.reap(all_owners=True)
     parts.queue.touch([key], model.Priority.EVENT)
     duty = worker.Duty(
-        queue=parts.queue, reconciler=parts.reconciler, portal=parts.portal, metrics=parts.metrics
+        queue=parts.queue,
+        reconciler=parts.reconciler,
+        portal=parts.portal,
+        metrics=parts.metrics,
+        clock=parts.clock,
     )
     while (lease := parts.queue.lease("victim")) is not None:
-        worker.run_once(duty, lease, worker.Guard())
+        worker.run_once(duty, lease, worker.Guard(lease, parts.clock))
     parts.close()
     print(effects)
 

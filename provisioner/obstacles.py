@@ -1,0 +1,31 @@
+"""Say what stands in the way of a product, and since when. Pure."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from datetime import datetime
+
+from provisioner import model
+
+
+def condition(kind: str, message: str, now: datetime) -> model.Condition:
+    """Make a condition that begins now."""
+    return model.Condition(type=kind, message=message, since=now)
+
+
+def renamed(product: model.Product, record: model.Record, now: datetime) -> model.Condition:
+    """Say that folder and prefix keep their name: moving them comes in a later release."""
+    message = f"the portal says {product.namespace!a}; provisioned as {record.namespace}"
+    return condition("RenamePending", message, now)
+
+
+def since(
+    found: Sequence[model.Condition], before: Sequence[model.Condition]
+) -> tuple[model.Condition, ...]:
+    """Keep the date of what was already so; one condition of each type."""
+    old = {(each.type, each.message): each for each in before}
+    new: dict[str, model.Condition] = {}
+    for each in found:
+        new.setdefault(each.type, old.get((each.type, each.message), each))
+    return tuple(dataclasses.replace(new[kind]) for kind in sorted(new))
