@@ -1,4 +1,4 @@
-"""Serve the application by uvicorn, and end within the grace period on SIGTERM."""
+"""Serve the application, and end within the grace period on SIGTERM."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from provisioner import app, telemetry
 from provisioner.settings import Settings
 
 _log = telemetry.Log(__name__)
+_DRAIN_SECONDS = 2
+"""What senders get at a stop: the grace period is for the workers, who stop after them."""
 
 
 def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; raise `ConfigurationError` before anything listens."""
-    import uvicorn
+    from provisioner import listener
 
     parts = app.assemble(settings)
     try:
@@ -26,15 +28,15 @@ def serve(settings: Settings) -> None:
         workspaces=str(settings.template_output_path),
         portal=settings.dpp_api_url,
     )
-    config = uvicorn.Config(
-        app.create_app(parts),
-        host=settings.host,
-        port=settings.port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=settings.shutdown_seconds,
-        h11_max_incomplete_event_size=64 * 1024,
-    )
-    uvicorn.Server(config).run()
+    try:
+        listener.listen(
+            app.create_app(parts),
+            host=settings.host,
+            port=settings.port,
+            drain_seconds=min(settings.shutdown_seconds, _DRAIN_SECONDS),
+        )
+    except SystemExit as exc:  # the address is taken
+        listener.leave(int(exc.code or 0))
+        raise
     _log.info("ended")
+    listener.leave(0)

@@ -107,6 +107,9 @@ async def _with_heartbeat(duty: Duty, lease: model.Lease) -> None:
     beat = asyncio.create_task(_heartbeat(duty, lease, guard))
     try:
         await asyncio.to_thread(run_once, duty, lease, guard)
+    except asyncio.CancelledError:
+        guard.lose()  # the thread goes on until its call ends: it must not begin another
+        raise
     except errors.LeaseLost:
         _log.warning("lease lost; another worker has the key", key=str(lease.key))
     except errors.StoreUnavailable as error:
