@@ -226,8 +226,15 @@ class Tree:
             shutil.rmtree(name, dir_fd=self._descriptor)
 
     def unfinished(self) -> tuple[str, ...]:
-        """List what writes that were interrupted left in the directory."""
-        return tuple(name for name in self.names() if _UNFINISHED.fullmatch(name))
+        """List what writes that were interrupted left in the directory; a folder is none."""
+        with os.scandir(self._descriptor) as entries:
+            return tuple(
+                sorted(
+                    entry.name
+                    for entry in entries
+                    if _UNFINISHED.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False)
+                )
+            )
 
     def move(self, name: str, into: Tree, as_name: str) -> None:
         """Rename a folder into another tree, durable; FileExistsError unless onto nothing.

@@ -331,3 +331,10 @@ def test_no_descriptor_is_left_open(home: Path, outside: Path) -> None:
                 tree.write(rel, b"", 0o644)
 
     assert _open_descriptors() == before
+
+
+def test_a_folder_of_the_users_is_no_interrupted_write(home: Path) -> None:
+    (home / ".provisioner-0123456789abcdef.tmp").mkdir()
+
+    with ground.open_tree(home) as tree:
+        assert tree.unfinished() == ()
