@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 
 FINALIZER = "sqlmesh-provisioner"
 _LEASE_SECONDS = 30.0
+_LAST_COMMIT_SECONDS = 6.0
+"""What the last deliveries get to be stored: a little more than SQLite waits for its lock."""
 _log = telemetry.Log(__name__)
 
 
@@ -275,7 +277,8 @@ class Service:
         """Run everything until the block ends, then drain."""
         loop = asyncio.get_running_loop()
         threads = self.parts.settings.workers * 2 + 8
-        loop.set_default_executor(ThreadPoolExecutor(threads, thread_name_prefix="provisioner"))
+        executor = ThreadPoolExecutor(threads, thread_name_prefix="provisioner")
+        loop.set_default_executor(executor)
         if self.parts.store.database.single_process:
             self.parts.queue.reap(all_owners=True)
         taking_in = asyncio.create_task(self.receiver.run(), name="receiver")
@@ -285,7 +288,10 @@ class Service:
         finally:
             await self._crew.stop()
             taking_in.cancel()
-            await asyncio.gather(taking_in, return_exceptions=True)
+            await asyncio.wait([taking_in], timeout=_LAST_COMMIT_SECONDS)
+            # The loop waits for its executor when it closes, and a call may not end for minutes.
+            executor.shutdown(wait=False, cancel_futures=True)
+            loop.set_default_executor(ThreadPoolExecutor(1))
 
     def wake(self) -> None:
         """Tell the workers that something was queued."""

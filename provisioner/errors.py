@@ -33,6 +33,16 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+_LONGEST_SHOWN = 300
+
+
+def printable(text: str) -> str:
+    """Escape what a terminal or a log would obey: control characters, changes of direction."""
+    if text.isprintable():
+        return text
+    escaped = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(escaped)
+
 
 class ProvisionerError(Exception):
     """Carry a constant message and attributes that are safe to show."""
@@ -43,7 +53,11 @@ class ProvisionerError(Exception):
         self.attributes = attributes
 
     def __str__(self) -> str:
-        shown = ", ".join(f"{name}={value}" for name, value in self.attributes.items())
+        # Some attributes are the words of an engine or a portal, which may be anything.
+        shown = ", ".join(
+            f"{name}={printable(str(value)[:_LONGEST_SHOWN])}"
+            for name, value in self.attributes.items()
+        )
         return f"{self.message} ({shown})" if shown else self.message
 
 

@@ -182,12 +182,13 @@ def _may_open(location: model.Location, own: str, bucket: str, allowed: Sequence
     if location.bucket == bucket and location.prefix.startswith(own):
         return location.prefix != own
     full = f"{location.bucket}/{location.prefix}"
-    return any(fnmatchcase(full, pattern) or _below(full, pattern) for pattern in allowed)
+    return any(_below(full, pattern) for pattern in allowed)
 
 
 def _below(full: str, pattern: str) -> bool:
-    """Tell whether a place lies below a pattern that ends in `/` and holds no wildcard."""
-    return pattern.endswith("/") and not set("*?[") & set(pattern) and full.startswith(pattern)
+    """Tell whether a place lies at or below a pattern, in which no wildcard stands for a `/`."""
+    place, wanted = full.rstrip("/").split("/"), pattern.rstrip("/").split("/")
+    return len(place) >= len(wanted) and all(map(fnmatchcase, place, wanted))
 
 
 def _order(grant: model.Grant) -> tuple[str, str, str]:

@@ -226,8 +226,15 @@ class Tree:
             shutil.rmtree(name, dir_fd=self._descriptor)
 
     def unfinished(self) -> tuple[str, ...]:
-        """List what writes that were interrupted left in the directory."""
-        return tuple(name for name in self.names() if _UNFINISHED.fullmatch(name))
+        """List what writes that were interrupted left in the directory; a folder is none."""
+        with os.scandir(self._descriptor) as entries:
+            return tuple(
+                sorted(
+                    entry.name
+                    for entry in entries
+                    if _UNFINISHED.fullmatch(entry.name) and not entry.is_dir(follow_symlinks=False)
+                )
+            )
 
     def move(self, name: str, into: Tree, as_name: str) -> None:
         """Rename a folder into another tree, durable; FileExistsError unless onto nothing.
@@ -303,12 +310,36 @@ def _segments(rel: str) -> list[str]:
 
 
 def _open_folder(name: str, parent: int) -> int:
+    """Open a folder; one of the service's own user that was closed to it is opened up."""
     try:
-        return os.open(name, _FOLDER, dir_fd=parent)
+        try:
+            descriptor = os.open(name, _FOLDER, dir_fd=parent)
+        except PermissionError:  # pragma: no cover - root never meets this
+            _open_up(name, parent)
+            descriptor = os.open(name, _FOLDER, dir_fd=parent)
     except OSError as exc:
         if exc.errno in (errno.ENOTDIR, errno.ELOOP):
             raise ChangedByUser(name) from exc
         raise
+    if _is_closed(descriptor):
+        _open_up(name, parent)
+    return descriptor
+
+
+def _open_up(name: str, parent: int) -> None:
+    """Give the owner's rights back to a folder of ours, or its user could hold up its deletion."""
+    descriptor = os.open(name, _FOLDER | os.O_PATH, dir_fd=parent)
+    try:
+        if _is_closed(descriptor):
+            mode = stat.S_IMODE(os.fstat(descriptor).st_mode) | 0o700
+            Path(f"/proc/self/fd/{descriptor}").chmod(mode)  # fchmod takes no such descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _is_closed(descriptor: int) -> bool:
+    status = os.fstat(descriptor)
+    return status.st_uid == os.geteuid() and status.st_mode & 0o700 != 0o700
 
 
 def _read_all(descriptor: int) -> bytes:

@@ -7,6 +7,7 @@ from there. Bodies are never logged: some portals put tokens in them.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Callable
@@ -73,6 +74,9 @@ class Receiver:
             await self._answer(send, wire, exc.status_code, {"error": exc.message})
         except errors.StoreUnavailable as exc:
             await self._answer(send, wire, 503, {"error": exc.message})
+        except asyncio.CancelledError:
+            await self._answer(send, wire, 503, {"error": "the service is stopping"})
+            raise
         else:
             self._metrics.acknowledge_seconds.observe(time.perf_counter() - started)
             await self._answer(send, wire, 200, {"status": "accepted"})

@@ -160,7 +160,7 @@ SETTINGS: tuple[Setting, ...] = (
         "PROV_ALLOWED_LOCATIONS",
         types.locations,
         "`bucket/prefix/` patterns outside the products' prefixes that active custom assets may "
-        "open",
+        "open, and what lies below them; `*` and `?` never stand for a `/`",
         absent=(),
     ),
     Setting(

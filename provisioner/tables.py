@@ -1,6 +1,7 @@
 """Show plans, products and outcomes to a person, as rich tables.
 
-Names and texts from the portal are printed as plain text: no markup in them takes effect.
+Names and texts from the portal are printed as plain text: neither markup nor a terminal's escape
+sequences in them take effect.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from provisioner import model
+from provisioner import errors, model
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -48,8 +49,14 @@ def progress(
 def _table(title: str, *columns: str) -> Table:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, box=box.SIMPLE_HEAVY, title_justify="left", title_style="bold")
+    table = Table(
+        title=Text(errors.printable(title)),
+        box=box.SIMPLE_HEAVY,
+        title_justify="left",
+        title_style="bold",
+    )
     for column in columns:
         table.add_column(column, overflow="fold")
     return table
@@ -58,7 +65,7 @@ def _table(title: str, *columns: str) -> Table:
 def _row(table: Table, *cells: str, style: str | None = None) -> None:
     from rich.text import Text
 
-    table.add_row(*(Text(cell) for cell in cells), style=style)
+    table.add_row(*(Text(errors.printable(cell)) for cell in cells), style=style)
 
 
 def show_plan(out: Console, previews: Sequence[reconciler.Preview]) -> None:

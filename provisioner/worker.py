@@ -115,6 +115,9 @@ async def run(duty: Duty, lease: model.Lease) -> model.Outcome | None:
     beat = asyncio.create_task(_heartbeat(duty, lease, guard))
     try:
         return await asyncio.to_thread(run_once, duty, lease, guard)
+    except asyncio.CancelledError:
+        guard.lose()  # the thread goes on until its call ends: it must not begin another
+        raise
     except errors.LeaseLost:
         _log.warning("lease lost; another worker has the key", key=str(lease.key))
     except errors.StoreUnavailable as error:

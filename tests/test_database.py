@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import uuid
 from datetime import datetime
@@ -132,3 +133,11 @@ def test_a_naive_moment_is_refused(url: str) -> None:
         pytest.raises((TypeError, sqlalchemy.exc.StatementError)),
     ):
         opened.history.prune(datetime(2026, 1, 1))  # noqa: DTZ001 - that is the point
+
+
+def test_a_device_is_no_database_and_keeps_its_mode(monkeypatch: pytest.MonkeyPatch) -> None:
+    changed: list[int] = []
+    monkeypatch.setattr(os, "fchmod", lambda _descriptor, mode: changed.append(mode))
+    with pytest.raises(errors.ConfigurationError):
+        places.SqliteFile(Path("/dev/null"))
+    assert changed == []

@@ -168,3 +168,26 @@ def test_a_producer_without_a_prefix_of_its_own_opens_nothing_and_it_is_said() -
 def test_a_producer_is_read_where_it_is_provisioned() -> None:
     judged = judge(b.a_consumer_view(b.a_link()), namespaces={b.SALES: "sales-old"})
     assert opened(judged) == ["lake/sales-old/orders/"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "opens"),
+    [
+        ("ext/team-*/", "team-a", True),
+        ("ext/team-*/", "team-a/x", True),
+        ("ext/*/public/", "a/public/x", True),
+        ("ext/*/public/", "a/b/public", False),
+        ("ext/t*c/", "team/public", False),
+        ("ext/team/", "team-a", False),
+        ("ext/team/?/", "team/a/x", True),
+        ("ext/team/?/", "team", False),
+        ("other/*/", "team", False),
+    ],
+)
+def test_a_wildcard_of_an_allowed_location_never_stands_for_a_slash(
+    pattern: str, path: str, opens: bool
+) -> None:
+    asset = b.an_asset(path, bucket="ext")
+    view = b.a_consumer_view(b.a_link(), port=b.a_port(assets=(asset,)))
+    found = opened(judge(view, allowed=(pattern,)))
+    assert found == ["lake/sales/orders/"] + ([f"ext/{path}/"] if opens else [])

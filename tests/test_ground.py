@@ -331,3 +331,21 @@ def test_no_descriptor_is_left_open(home: Path, outside: Path) -> None:
                 tree.write(rel, b"", 0o644)
 
     assert _open_descriptors() == before
+
+
+def test_a_folder_of_the_users_is_no_interrupted_write(home: Path) -> None:
+    (home / ".provisioner-0123456789abcdef.tmp").mkdir()
+
+    with ground.open_tree(home) as tree:
+        assert tree.unfinished() == ()
+
+
+@pytest.mark.parametrize("mode", [0o000, 0o055, 0o500])
+def test_a_folder_of_ours_that_was_closed_is_opened_up(home: Path, mode: int) -> None:
+    (home / "folder").mkdir()
+    (home / "folder").chmod(mode)
+
+    with ground.open_tree(home) as tree, tree.folder("folder") as folder:
+        folder.write("file", b"new", 0o644)
+
+    assert stat.S_IMODE((home / "folder").stat().st_mode) == mode | 0o700

@@ -545,3 +545,25 @@ def test_whatever_the_bytes_the_answer_is_one_of_four(
     edge = talk(proofs, conversation)
 
     assert proofs is _OPEN or edge.inbox.stored == []
+
+
+def test_a_sender_that_the_stop_interrupts_is_told_to_come_back() -> None:
+    sent: list[Any] = []
+
+    async def never() -> Any:
+        await asyncio.Event().wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def run() -> None:
+        scope: Any = {"type": "http", "method": "POST", "path": "/", "headers": []}
+        task = asyncio.create_task(Edge(_OPEN).receiver(scope, never, send))
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+
+    assert sent[0]["status"] == 503

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 from collections.abc import Callable
 
@@ -256,5 +257,34 @@ def test_a_run_whose_lease_is_lost_is_told_before_its_next_effect() -> None:
         team.start()
         await until(lost.is_set)
         await team.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_run_that_outlives_the_grace_period_begins_no_further_effect() -> None:
+    async def scenario() -> None:
+        world = World()
+        begun, told = threading.Event(), threading.Event()
+
+        class Stuck(Scripted):
+            def reconcile(
+                self, lease: model.Lease, guard: Callable[[], None] = lambda: None
+            ) -> model.Outcome:
+                begun.set()
+                for _ in range(10_000):
+                    try:
+                        guard()
+                    except errors.LeaseLost:
+                        told.set()
+                        raise
+                    threading.Event().wait(0.001)
+                raise AssertionError("never told")
+
+        duty = dataclasses.replace(world.duty, reconciler=Stuck(), heartbeat_seconds=10)
+        team = worker.Crew(duty, workers=1, clockwork={}, shutdown_seconds=0)
+        team.start()
+        await until(begun.is_set)
+        await team.stop()
+        await until(told.is_set)
 
     asyncio.run(scenario())

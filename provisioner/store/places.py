@@ -7,8 +7,10 @@ keys. PostgreSQL needs none of this, so its place does nothing with the same met
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -197,8 +199,11 @@ def _make_private(path: Path) -> tuple[int, int]:
     """Make the file where it is missing, and close it to others; SQLite's side files follow it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):  # a device would be closed to the whole machine
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL), str(path))
         os.fchmod(descriptor, 0o600)
-        return _identity(os.fstat(descriptor))
+        return _identity(status)
     finally:
         os.close(descriptor)
 

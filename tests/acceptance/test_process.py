@@ -13,6 +13,7 @@ import subprocess
 from pathlib import Path
 
 import httpx
+import pytest
 
 from provisioner.demo import consumer, fake_portal
 from tests.acceptance.stand import ADMIN_TOKEN, SECRET, Stand
@@ -162,10 +163,22 @@ def test_a_template_that_does_not_render_is_a_condition(stand: Stand) -> None:
         stand.until(lambda: stand.ready("sales"), "the workspace")
 
 
-def test_sigterm_ends_it_within_the_grace_period(stand: Stand) -> None:
-    with stand.service() as process:
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(10) in (0, -signal.SIGTERM)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_ends_within_the_grace_period_whoever_does_not_answer(
+    stand: Stand, number: signal.Signals
+) -> None:
+    stand.portal.state.create_product("sales", name="Sales")
+    with socket.create_server(("127.0.0.1", 0)) as engine:
+        endpoint = f"http://127.0.0.1:{engine.getsockname()[1]}"
+        with (
+            stand.service(S3_ENDPOINT=endpoint, PROV_SHUTDOWN_SECONDS="1") as process,
+            engine.accept()[0],
+            socket.create_connection(("127.0.0.1", stand.port)) as sender,
+        ):
+            sender.sendall(b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+            process.send_signal(number)
+            assert process.wait(8) == 0
+    assert '"ended"' in stand.log.read_text()
 
 
 def test_a_second_process_may_not_serve_the_same_store(stand: Stand) -> None:

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import io
+
+from rich import console
+
+from provisioner import model, tables
+from tests import builders as b
+
+_HOSTILE = "Sales\x1b]0;mine\x07\x1b[2J[red]\u202e\x9b1m"
+
+
+def a_terminal() -> console.Console:
+    return console.Console(file=io.StringIO(), force_terminal=True, no_color=True, width=200)
+
+
+def shown(out: console.Console) -> str:
+    assert isinstance(out.file, io.StringIO)
+    return out.file.getvalue()
+
+
+def test_the_portals_text_moves_no_terminal() -> None:
+    out = a_terminal()
+    record = model.Record(key=model.Key.product(b.SALES), namespace="[red]sales", name=_HOSTILE)
+    tables.show_product(out, record, b.NOW)
+    text = shown(out)
+    assert "[red]sales" in text
+    assert r"Sales\x1b]0;mine\x07\x1b[2J[red]\u202e\x9b1m" in text
+    assert not {"\x07", "\u202e", "\x9b", "\x1b]", "\x1b[2J"} & {
+        piece for piece in ("\x07", "\u202e", "\x9b", "\x1b]", "\x1b[2J") if piece in text
+    }
+
+
+def test_a_list_and_outcomes_move_no_terminal_either() -> None:
+    out = a_terminal()
+    key = model.Key.product(b.SALES)
+    tables.show_status(out, [model.Record(key=key, namespace=_HOSTILE)], b.NOW)
+    tables.show_outcomes(out, [model.Outcome(key=key, status="retry", message=_HOSTILE)])
+    assert "\x1b]" not in shown(out)
+    assert "\x1b[2J" not in shown(out)
