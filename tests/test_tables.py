@@ -35,6 +35,7 @@ def test_a_list_and_outcomes_move_no_terminal_either() -> None:
     out = a_terminal()
     key = model.Key.product(b.SALES)
     tables.show_status(out, [model.Record(key=key, namespace=_HOSTILE)], b.NOW)
-    tables.show_outcomes(out, [model.Outcome(key=key, status="retry", message=_HOSTILE)])
+    outcome = model.Outcome(key=key, status="retry", message=_HOSTILE)
+    tables.show_outcomes(out, [outcome], {key: _HOSTILE})
     assert "\x1b]" not in shown(out)
     assert "\x1b[2J" not in shown(out)
