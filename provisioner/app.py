@@ -98,6 +98,10 @@ def assemble(
 
     Raise `ConfigurationError` where settings and store do not fit.
     """
+    if settings.dpp_client_id:  # better no start than calls without the proof somebody set up
+        raise errors.ConfigurationError(
+            ("PROV_DPP_CLIENT_ID: OAuth comes in a later release, PROV_DPP_API_KEY works now",)
+        )
     metrics = telemetry.Metrics()
     if kept is None:
         kept = store.open_store(settings.database_url, _seal_source(settings), clock=clock)
@@ -225,6 +229,21 @@ def _steps(settings: Settings, writer: ports.PortalWriter) -> tuple[protocol.Ste
     )
 
 
+def _proofs(settings: Settings) -> signature.Proofs:
+    """Return what deliveries are checked against; refuse secrets that nothing checks yet."""
+    basic = (settings.webhook_basic_auth,) if settings.webhook_basic_auth else ()
+    proofs = signature.Proofs(
+        sign_secrets=settings.webhook_secret,
+        basic_auth=basic,
+        allow_unsigned=settings.allow_unsigned,
+    )
+    if settings.webhook_secret and not proofs.any_checked:
+        raise errors.ConfigurationError(
+            ("PROV_WEBHOOK_SECRET: whsec_ secrets come in a later release, plain ones work now",)
+        )
+    return proofs
+
+
 class Service:
     """Hold what runs: the receiver's batch and the crew; tell whether they are well."""
 
@@ -261,11 +280,7 @@ class Service:
         )
         self.receiver = receiver.Receiver(
             parts.store.inbox,
-            signature.Proofs(
-                sign_secrets=settings.webhook_secret,
-                basic_auth=(settings.webhook_basic_auth,) if settings.webhook_basic_auth else (),
-                allow_unsigned=settings.allow_unsigned,
-            ),
+            _proofs(settings),
             clock=parts.clock,
             new_id=lambda: str(uuid.uuid4()),
             metrics=parts.metrics,

@@ -83,7 +83,7 @@ class Reconciler:
     def preview(self, key: model.Key) -> Preview:
         """Plan without any effect, by the portal and the store alone."""
         wanted = self._judged(key, self._portal.view(key), foreseeing=True)
-        record = _begin(self._records.load(key), wanted)
+        record = self._begin(wanted)
         conditions = list(wanted.conditions)
         actions: list[model.Action] = []
         if record is None:
@@ -101,6 +101,24 @@ class Reconciler:
             access=plan.access_changes(record.grants, wanted.grants),
             conditions=tuple(conditions),
         )
+
+    def _begin(self, wanted: model.Desired) -> model.Record | None:
+        """Load the record, or begin one for a product seen for the first time.
+
+        As long as nothing bears its name, the record follows the portal's.
+        """
+        product, known = wanted.product, self._records.load(wanted.key)
+        if product is None:
+            return known
+        if known is None:
+            first = model.Record(key=wanted.key, namespace=product.namespace, name=product.name)
+            if wanted.phase is not model.Phase.GONE:
+                return first
+            ours = self._rules.finalizer in (product.finalizers or ())
+            return _as_if_provisioned(first) if ours else None
+        if known.prefix or known.workspace.rendered or known.credentials.principal:
+            return known
+        return dataclasses.replace(known, namespace=product.namespace)
 
     def reconcile(
         self, lease: model.Lease, guard: Callable[[], None] = lambda: None
@@ -122,7 +140,7 @@ class Reconciler:
             wanted = self._judged(lease.key, view)
         except (errors.TemporaryError, errors.PermanentError) as error:
             return self._blind(error, lease, checkpoint)
-        record = _begin(self._records.load(lease.key), wanted)
+        record = self._begin(wanted)
         if record is None:
             return model.Outcome(key=lease.key, status="done", message="unknown to the portal")
         outcome = self._run(self._begun(wanted, record, lease, checkpoint), lease)
@@ -300,16 +318,16 @@ class Reconciler:
         )
 
 
-def _begin(known: model.Record | None, wanted: model.Desired) -> model.Record | None:
-    """Begin a record for a product seen for the first time, unless it is already going.
+def _as_if_provisioned(record: model.Record) -> model.Record:
+    """Assume all that can be found by its name: a store was lost, but our finalizer is there.
 
-    As long as nothing bears its name, the record follows the portal's.
+    Releasing what is not there is success; without this the portal would wait for us for ever.
     """
-    product = wanted.product
-    if known is None:
-        if product is None or wanted.phase is model.Phase.GONE:
-            return None
-        return model.Record(key=wanted.key, namespace=product.namespace, name=product.name)
-    if product is None or known.prefix or known.workspace.rendered or known.credentials.principal:
-        return known
-    return dataclasses.replace(known, namespace=product.namespace)
+    if not names.is_namespace(record.namespace):
+        return record
+    principal = names.principal(record.namespace, record.key.id)
+    return dataclasses.replace(
+        record,
+        credentials=model.Credentials(principal=principal),
+        workspace=model.WorkspaceState(rendered=True),
+    )

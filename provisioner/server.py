@@ -19,6 +19,7 @@ def serve(settings: Settings) -> None:
     parts = app.assemble(settings)
     try:
         app.prepare(parts)
+        application = app.create_app(parts)
         listening = listener.take(settings.host, settings.port)
     except BaseException:
         parts.close()
@@ -33,7 +34,7 @@ def serve(settings: Settings) -> None:
     )
     with contextlib.closing(listening):
         listener.listen(
-            app.create_app(parts),
+            application,
             listening,
             drain_seconds=min(settings.shutdown_seconds, _DRAIN_SECONDS),
         )

@@ -34,6 +34,16 @@ class Proofs:
     allow_unsigned: bool = False
     """Accept deliveries that carry no proof; a wrong one is still refused."""
 
+    @property
+    def plain_secrets(self) -> tuple[str, ...]:
+        """Return the secrets that `Sign` is checked with."""
+        return tuple(s for s in self.sign_secrets if s and not s.startswith(_STANDARD_WEBHOOKS))
+
+    @property
+    def any_checked(self) -> bool:
+        """Tell whether there is anything that a delivery could prove itself with."""
+        return bool(self.plain_secrets or self.basic_auth)
+
 
 def verify(message: object, headers: Headers, proofs: Proofs) -> None:
     """Return if the delivery is proven; raise `errors.SignatureError` for everything else."""
@@ -71,7 +81,7 @@ def _digest(signed_form: bytes, secret: str) -> bytes:
 
 def _check_sign(message: object, headers: Headers, proofs: Proofs) -> bool:
     """Check `Sign`; False where it is absent or there is no secret for it."""
-    secrets = [s for s in proofs.sign_secrets if s and not s.startswith(_STANDARD_WEBHOOKS)]
+    secrets = proofs.plain_secrets
     given = _only(headers, b"sign") if secrets else None
     if given is None:
         return False

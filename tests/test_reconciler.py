@@ -608,3 +608,16 @@ def test_nobody_who_is_unknown_to_portal_and_store_is_provisioned() -> None:
     world = MemoryWorld()
     outcome = world.reconcile(SALES)
     assert (outcome.status, world.effects) == ("done", [])
+
+
+def test_a_product_being_deleted_is_let_go_although_the_store_was_lost() -> None:
+    world = provisioned()
+    world.portal.delete(SALES)
+    lost = MemoryWorld()
+    lost.portal.views, lost.objects = world.portal.views, world.objects
+    lost.issuer.principals, lost.folders.folders = world.issuer.principals, world.folders.folders
+    lost.folders._claims = world.folders._claims
+    assert lost.reconcile(SALES).status == "done"
+    assert SALES not in lost.portal.views
+    assert lost.live_keys() == set()
+    assert "sales" not in lost.folders.folders

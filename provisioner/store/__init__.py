@@ -63,8 +63,8 @@ def open_store(url: str, seal_source: SealSource, *, clock: ports.Clock) -> Stor
 def _fitting_seal(database: Database, source: SealSource) -> Seal:
     """Return a seal that opens what is stored: better no start than secrets nobody can read."""
     with database.reading() as connection:
-        sealed = records.one_sealed(connection)
-    seal = source if isinstance(source, Seal) else source(sealed is not None)
-    if sealed is not None:
-        seal.open(sealed)
+        sealed = records.all_sealed(connection)
+    seal = source if isinstance(source, Seal) else source(bool(sealed))
+    for each in sealed:  # any of them may have been sealed with a key that is gone
+        seal.open(each)
     return seal

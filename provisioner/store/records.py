@@ -82,11 +82,10 @@ class SqlRecords:
         return codec.decode(state, secrets)
 
 
-def one_sealed(connection: sqlalchemy.Connection) -> str | None:
-    """Return one sealed value; None where nothing is sealed."""
-    statement = select(_records.c.sealed).where(_records.c.sealed.is_not(None)).limit(1)
-    sealed: str | None = connection.scalar(statement)
-    return sealed
+def all_sealed(connection: sqlalchemy.Connection) -> list[str]:
+    """Return every sealed value."""
+    statement = select(_records.c.sealed).where(_records.c.sealed.is_not(None))
+    return list(connection.execute(statement).scalars())
 
 
 def _by_key(connection: sqlalchemy.Connection, key: model.Key) -> tuple[str, str | None] | None:

@@ -30,6 +30,29 @@ def test_wrong_settings_stop_the_start_with_a_line_each_and_code_2(stand: Stand)
     assert done.stdout == ""
 
 
+@pytest.mark.parametrize(
+    ("setting", "changes"),
+    [
+        (
+            "PROV_DPP_CLIENT_ID",
+            {
+                "PROV_DPP_CLIENT_ID": "id",
+                "PROV_DPP_CLIENT_SECRET": "hush",
+                "PROV_DPP_TOKEN_URL": "http://127.0.0.1:9/token",
+            },
+        ),
+        ("PROV_WEBHOOK_SECRET", {"WEBHOOK_SECRET": "whsec_aHVzaA=="}),
+    ],
+)
+def test_what_would_leave_the_service_without_its_proof_stops_the_start(
+    setting: str, changes: dict[str, str], stand: Stand
+) -> None:
+    done = stand.provisioner("serve", **changes)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith(f"{setting}: ")
+    assert "hush" not in done.stderr
+
+
 def test_a_product_becomes_a_workspace_and_follows_its_grants(stand: Stand) -> None:
     state = stand.portal.state
     with stand.service(), httpx.Client(base_url=f"{stand.running.url}/api/v2") as portal:
