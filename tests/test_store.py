@@ -147,6 +147,23 @@ def test_a_store_that_no_key_opens_stops_the_start(url: str) -> None:
         store.open_store(url, other, clock=opened_store.now)
 
 
+def test_one_secret_that_no_key_opens_is_enough_to_stop_the_start(url: str) -> None:
+    _save_a_secret(url)
+    newer = Fernet.generate_key().decode()
+    second = model.Key.product(str(uuid.UUID(int=2)))
+    both = Seal([newer, opened_store.KEY])
+    with contextlib.closing(store.open_store(url, both, clock=opened_store.now)) as opened:
+        assert opened.database.acquire()
+        queue = workqueue.SqlWorkqueue(opened.database, clock=opened_store.now)
+        queue.touch([second], model.Priority.EVENT)
+        lease = queue.lease("w")
+        assert lease is not None
+        opened.records.save(opened_store.record(second), lease)
+    for alone in (newer, opened_store.KEY):
+        with pytest.raises(errors.ConfigurationError, match="PROV_SEALING_KEYS"):
+            store.open_store(url, Seal([alone]), clock=opened_store.now)
+
+
 def test_an_older_key_still_opens_the_store(url: str) -> None:
     _save_a_secret(url)
     both = Seal([Fernet.generate_key().decode(), opened_store.KEY])
