@@ -234,7 +234,9 @@ def _revoke(here: world.World, producer: str, reader: str, port: str) -> float:
     here.post(f"{decide}/revoke", decision)
     while _reads(client, path):
         time.sleep(0.001)
-    return time.perf_counter() - started
+    taken = time.perf_counter() - started
+    here.wait_idle()
+    return taken
 
 
 def _reads(client: Any, path: str) -> bool:
