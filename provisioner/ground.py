@@ -18,7 +18,8 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +36,7 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _UNFINISHED = re.compile(r"\.provisioner-[0-9a-f]{16}\.tmp")
 _UNOPENED = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EACCES, errno.EPERM})
 """What opening a link, a socket, a device or a file that its mode closes to us gives."""
+_SYNCED_AT_ONCE, _OPEN_AT_ONCE = 8, 64
 _TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 
 
@@ -173,18 +175,44 @@ class Tree:
     def add(self, rel: str, data: bytes | memoryview, mode: int) -> None:
         """Make a new file, durable; FileExistsError where anything has that name."""
         with self._parent(rel) as (parent, name):
-            descriptor = os.open(name, _NEW, 0o600, dir_fd=parent)
+            descriptor = self._new(parent, name, data, mode)
             try:
-                _write_all(descriptor, data)
-                os.fchmod(descriptor, mode)
-                if self._owner != Owner():
-                    os.fchown(descriptor, self._owner.uid, self._owner.gid)
                 os.fsync(descriptor)
             except BaseException:
                 _forget(name, parent)
                 raise
             finally:
                 os.close(descriptor)
+
+    def add_all(self, files: Sequence[tuple[str, bytes, int]]) -> None:
+        """Make new files as `add` does; after a failure what was made so far stays.
+
+        They are made durable side by side: a disk takes many at once about as soon as one.
+        """
+        with ThreadPoolExecutor(_SYNCED_AT_ONCE) as threads:
+            for first in range(0, len(files), _OPEN_AT_ONCE):
+                with contextlib.ExitStack() as opened:
+                    descriptors = []
+                    for rel, data, mode in files[first : first + _OPEN_AT_ONCE]:
+                        with self._parent(rel) as (parent, name):
+                            descriptors.append(self._new(parent, name, data, mode))
+                        opened.callback(os.close, descriptors[-1])
+                    for _ in threads.map(os.fsync, descriptors):
+                        pass
+
+    def _new(self, parent: int, name: str, data: bytes | memoryview, mode: int) -> int:
+        """Make a file and return its descriptor; it is not durable yet."""
+        descriptor = os.open(name, _NEW, 0o600, dir_fd=parent)
+        try:
+            _write_all(descriptor, data)
+            os.fchmod(descriptor, mode)
+            if self._owner != Owner():
+                os.fchown(descriptor, self._owner.uid, self._owner.gid)
+        except BaseException:
+            os.close(descriptor)
+            _forget(name, parent)
+            raise
+        return descriptor
 
     def write(self, rel: str, data: bytes | memoryview, mode: int) -> None:
         """Put a file in place by rename, durable.

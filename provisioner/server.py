@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 
 from provisioner import app, telemetry
 from provisioner.settings import Settings
 
+_SWITCH_SECONDS = 0.0005
+"""How long a thread may compute while another waits: an acknowledgement changes threads twice, and
+at Python's own 5 ms it would wait that long for every worker that is busy."""
 _log = telemetry.Log(__name__)
 _DRAIN_SECONDS = 2
 """What senders get at a stop: the grace period is for the workers, who stop after them."""
@@ -32,6 +36,7 @@ def serve(settings: Settings) -> None:
         workspaces=str(settings.template_output_path),
         portal=settings.dpp_api_url,
     )
+    sys.setswitchinterval(_SWITCH_SECONDS)
     with contextlib.closing(listening):
         listener.listen(
             application,

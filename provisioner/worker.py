@@ -20,6 +20,9 @@ from typing import Protocol
 from provisioner import backoff, errors, model, ports, resync, telemetry
 
 _POLL_SECONDS = 1.0
+_PAUSE_SECONDS = 0.02
+"""After a look that found nothing: in a burst for keys that run already, every delivery would have
+one more look wait for the store beside it."""
 _log = telemetry.Log(__name__)
 
 
@@ -164,6 +167,7 @@ class Crew:
         self._owner = uuid.uuid4().hex[:12]
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
+        self._looking = asyncio.Lock()
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -198,16 +202,25 @@ class Crew:
 
     async def _work(self) -> None:
         while not self._stopping.is_set():
+            async with self._looking:  # one looks for all, so that a delivery costs one look
+                lease = await self._next()
+            if lease is not None:
+                await run(self._duty, lease)
+
+    async def _next(self) -> model.Lease | None:
+        """Wait for a key; None when it is time to stop."""
+        while not self._stopping.is_set():
             self._wake.clear()  # before the look, not after: a wake-up in between is not lost
             try:
                 lease = await asyncio.to_thread(self._duty.queue.lease, self._owner)
             except errors.StoreUnavailable as error:
                 _log.error("no work can be taken: the store failed", reason=str(error))
                 lease = None
-            if lease is None:
-                await self._rest()
-            else:
-                await run(self._duty, lease)
+            if lease is not None:
+                return lease
+            await asyncio.sleep(_PAUSE_SECONDS)
+            await self._rest()
+        return None
 
     async def _rest(self) -> None:
         """Wait for a wake-up, but not for ever: delays and other processes make keys ready too."""

@@ -270,8 +270,12 @@ def _lay(tree: ground.Tree, rendering: blueprint.Rendering) -> None:
     for path in rendering.folders:
         with tree.make_folder(path, _OPEN_FOLDER):
             pass
-    for file in rendering.files:
-        tree.add(file.path, file.data, _PROGRAM if file.executable else _PLAIN)
+    tree.add_all(
+        [
+            (file.path, file.data, _PROGRAM if file.executable else _PLAIN)
+            for file in rendering.files
+        ]
+    )
     for path in rendering.folders:
         with tree.folder(path) as folder:
             folder.sync()

@@ -294,6 +294,17 @@ def test_a_write_that_fails_leaves_nothing(home: Path) -> None:
     assert (home / "taken").read_bytes() == b"first"
 
 
+def test_many_files_are_made_at_once_each_as_it_would_be_alone(home: Path) -> None:
+    (home / "below").mkdir()
+    names = [f"file-{number}" for number in range(100)] + ["below/program"]
+    with ground.open_tree(home) as tree:
+        tree.add_all([(name, name.encode(), 0o755) for name in names])
+        with pytest.raises(FileExistsError):
+            tree.add_all([("new", b"", 0o644), ("file-1", b"other", 0o644)])
+    assert all((home / name).read_text() == name for name in names)
+    assert {(home / name).stat().st_mode & 0o777 for name in names} == {0o755}
+
+
 def test_what_an_interrupted_write_left_is_found(home: Path) -> None:
     (home / ".provisioner-0123456789abcdef.tmp").write_text("half")
     (home / ".provisioner-mine.tmp").write_text("the user's")

@@ -195,6 +195,28 @@ def test_a_wake_up_from_any_thread_starts_work_at_once() -> None:
     asyncio.run(scenario())
 
 
+def test_one_worker_at_a_time_looks_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def scenario() -> None:
+        world = World()
+        lease, inside, answer = world.store.queue.lease, threading.Semaphore(0), threading.Event()
+
+        def look(owner: str) -> model.Lease | None:
+            inside.release()
+            answer.wait(5)
+            return lease(owner)
+
+        monkeypatch.setattr(world.store.queue, "lease", look)
+        team = worker.Crew(world.duty, workers=4, clockwork={}, shutdown_seconds=5)
+        team.start()
+        assert await asyncio.to_thread(inside.acquire, timeout=5)
+        assert not await asyncio.to_thread(inside.acquire, timeout=0.1)
+        answer.set()
+        await until(lambda: world.reconciler.runs == [KEY])
+        await team.stop()
+
+    asyncio.run(scenario())
+
+
 def test_a_dead_task_is_seen() -> None:
     async def scenario() -> None:
         def die() -> None:

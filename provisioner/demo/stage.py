@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from urllib.parse import urlsplit
 
 import httpx
 
@@ -72,9 +73,9 @@ def stage(root: Path, *, on_ready: Callable[[str], None] = lambda line: None) ->
             s3_endpoint=s3.endpoint,
             admin_token=secrets.token_urlsafe(24),
         )
-        environment = _environment(made, s3, port)
-        _write_settings(made.settings, environment)
-        with _service(made, environment):
+        environ = environment(made, s3)
+        _write_settings(made.settings, environ)
+        with serving(made, environ):
             on_ready(f"the provisioner on {made.provisioner_url}")
             yield made
 
@@ -141,7 +142,7 @@ def free_port(wanted: int) -> int:
     raise errors.Conflict("there is no free port")
 
 
-def _environment(made: Stage, s3: embedded_s3.EmbeddedS3, port: int) -> dict[str, str]:
+def environment(made: Stage, s3: embedded_s3.EmbeddedS3) -> dict[str, str]:
     """Return the settings of the demo's provisioner, and of our own environment only PATH."""
     return {
         "PATH": os.environ.get("PATH", os.defpath),
@@ -155,7 +156,7 @@ def _environment(made: Stage, s3: embedded_s3.EmbeddedS3, port: int) -> dict[str
         "PROV_ADMIN_TOKEN": made.admin_token,
         "PROV_LOG_FORMAT": "json",
         "PROV_ISSUER": "iam",
-        "PROV_PORT": str(port),
+        "PROV_PORT": str(urlsplit(made.provisioner_url).port),
         "S3_ENDPOINT": s3.endpoint,
         "S3_ACCESS_KEY": s3.access_key,
         "S3_SECRET_KEY": s3.secret_key,
@@ -164,16 +165,16 @@ def _environment(made: Stage, s3: embedded_s3.EmbeddedS3, port: int) -> dict[str
 
 
 @contextlib.contextmanager
-def _service(made: Stage, environment: Mapping[str, str]) -> Iterator[None]:
+def serving(made: Stage, environ: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """Run `provisioner serve` until the block ends."""
     command = [sys.executable, "-m", "provisioner", "serve"]
     with made.log.open("ab") as log:
         process = subprocess.Popen(
-            command, cwd=made.root, env=dict(environment), stdout=log, stderr=log
+            command, cwd=made.root, env=dict(environ), stdout=log, stderr=log
         )
     try:
         _wait_ready(made, process)
-        yield
+        yield process
     finally:
         process.terminate()
         try:

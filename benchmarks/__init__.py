@@ -1,0 +1,1 @@
+"""Measure the service against its bars; see README.md."""

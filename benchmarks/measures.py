@@ -1,0 +1,307 @@
+"""Measure: each function returns rows of the table."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from benchmarks import sender, world
+from benchmarks.table import Row, median, p99
+from provisioner import names, render, setting_rules
+from provisioner.demo import consumer, stage
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """How much is measured."""
+
+    deliveries: int
+    creates: int
+    revocations: int
+    resynced: int
+    known: int
+    starts: int
+
+
+FULL = Size(deliveries=1000, creates=20, revocations=5, resynced=300, known=1000, starts=5)
+QUICK = Size(deliveries=80, creates=2, revocations=1, resynced=5, known=10, starts=1)
+
+
+def start(here: world.World, size: Size) -> list[Row]:
+    """Measure `--help`, and from the start to the first answer."""
+    helps = [_help() for _ in range(size.starts)]
+    answers = [_answering(here) for _ in range(size.starts)]
+    return [
+        Row(what="provisioner --help", value=median(helps), unit="s", bar=0.3),
+        Row(what="start -> answering", value=median(answers), unit="s", bar=1.5),
+    ]
+
+
+def _help() -> float:
+    command = [sys.executable, "-m", "provisioner", "--help"]
+    started = time.perf_counter()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - started
+
+
+def _answering(here: world.World) -> float:
+    command = [sys.executable, "-m", "provisioner", "serve"]
+    with here.made.log.open("ab") as log:
+        started = time.perf_counter()
+        process = subprocess.Popen(
+            command, cwd=here.made.root, env=here.environment, stdout=log, stderr=log
+        )
+        try:
+            while not _answers(here.port):
+                if process.poll() is not None:
+                    raise RuntimeError(here.made.log.read_text()[-2000:])
+                time.sleep(0.005)
+            return time.perf_counter() - started
+        finally:
+            process.terminate()
+            process.wait(20)
+
+
+def _answers(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 2) as opened:
+        opened.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        return opened.recv(64).startswith(b"HTTP/1.1 200")
+    return False
+
+
+def creates(here: world.World, size: Size, *, what: str = "idle product create") -> list[Row]:
+    """Measure from the portal's POST to the complete workspace, one product after another."""
+    cold = _create(here, "warm-up")
+    times = [_create(here, f"created-{number}") for number in range(size.creates)]
+    row = Row(
+        what=f"{what}, p50",
+        value=median(times) * 1000,
+        unit="ms",
+        bar=150,
+        note=f"p99 {p99(times) * 1000:.0f} ms; the first after a start {cold * 1000:.0f} ms",
+    )
+    return [row, _rendering(size)]
+
+
+def _create(here: world.World, namespace: str) -> float:
+    started = time.perf_counter()
+    here.create(namespace)
+    here.wait_for(here.folder(namespace) / ".env")
+    taken = time.perf_counter() - started
+    here.wait_idle()
+    return taken
+
+
+def _rendering(size: Size) -> Row:
+    context = {
+        "project_name": "sales",
+        "project_slug": names.identifier("sales"),
+        "s3_endpoint": "http://127.0.0.1:9000",
+        "s3_bucket": stage.BUCKET,
+        "portal_url": "http://127.0.0.1:8080",
+        "product_id": "3c289333-2d55-4aed-8bd5-85015a1567fe",
+    }
+    text = {"name": "Sales", "description": "", "domain": "", "owners": ""}
+    template = render.Template(setting_rules.shipped_template())
+    template.render(context, text)
+    times = []
+    for _ in range(size.creates):
+        started = time.perf_counter()
+        template.render(context, text)
+        times.append(time.perf_counter() - started)
+    return Row(
+        what="  rendering alone, p50",
+        value=median(times) * 1000,
+        unit="ms",
+        note="in memory; part of every create",
+    )
+
+
+def acknowledgements(here: world.World, size: Size) -> list[Row]:
+    """Measure deliveries that touch one known product: one sender, then eight."""
+    product = here.create("known")
+    here.wait_for(here.folder("known") / ".env")
+    here.wait_idle()
+    request = here.delivery(product)
+    alone = sender.send(here.port, request, senders=1, count=size.deliveries)
+    here.wait_idle()
+    many = sender.send(here.port, request, senders=8, count=size.deliveries * 2)
+    here.wait_idle()
+    with _empty() as port:
+        floor = sender.send(port, request, senders=1, count=size.deliveries)
+        ceiling = sender.send(port, request, senders=8, count=size.deliveries * 2)
+    disk = _fsync(here.made.root)
+    return [
+        Row(
+            what="acknowledgement, one sender, p50",
+            value=median(alone.latencies) * 1000,
+            unit="ms",
+            bar=3,
+            note=f"the empty app {median(floor.latencies) * 1000:.2f} ms, fsync {disk:.2f} ms",
+        ),
+        Row(
+            what="acknowledgement, one sender, p99",
+            value=p99(alone.latencies) * 1000,
+            unit="ms",
+            bar=25,
+            note=f"the empty app {p99(floor.latencies) * 1000:.2f} ms",
+        ),
+        Row(
+            what="acknowledgements/s, 8 senders, of the empty app's",
+            value=many.rate / ceiling.rate * 100,
+            unit="%",
+            bar=60,
+            at_least=True,
+            note=f"{many.rate:,.0f}/s of {ceiling.rate:,.0f}/s; the sender was busy"
+            f" {many.busy:.0%} and {ceiling.busy:.0%}",
+        ),
+    ]
+
+
+@contextlib.contextmanager
+def _empty() -> Iterator[int]:
+    port = stage.free_port(0)
+    process = subprocess.Popen([sys.executable, "-m", "benchmarks.empty", str(port)])
+    try:
+        while True:
+            with contextlib.suppress(httpx.TransportError):
+                httpx.post(f"http://127.0.0.1:{port}/")
+                break
+            time.sleep(0.02)
+        yield port
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _fsync(folder: Path) -> float:
+    """Return what the disk takes for 4 KiB appended and made durable: ms, p50."""
+    times = []
+    with tempfile.NamedTemporaryFile(dir=folder, buffering=0) as file:
+        for _ in range(200):
+            file.write(b"\0" * 4096)
+            started = time.perf_counter()
+            os.fsync(file.fileno())
+            times.append(time.perf_counter() - started)
+    return median(times) * 1000
+
+
+def revocation(here: world.World, size: Size) -> list[Row]:
+    """Measure from the portal's revocation to the engine's refusal, with a port each time."""
+    producer, reader = here.create("producer"), here.create("reader")
+    for name in ("producer", "reader"):
+        here.wait_for(here.folder(name) / ".env")
+    times = [
+        _revoke(here, producer, reader, f"port-{number}") for number in range(size.revocations)
+    ]
+    return [
+        Row(
+            what="revocation -> refused by the engine, p50",
+            value=median(times),
+            unit="s",
+            bar=5,
+            note=f"longest {max(times):.2f} s",
+        )
+    ]
+
+
+def _revoke(here: world.World, producer: str, reader: str, port: str) -> float:
+    """Open a port, see that it is open, close it, and wait until it is."""
+    identity = here.create_port(producer, port)
+    asked = {"output_ports": [identity], "justification": "benchmark"}
+    here.post(f"data_products/{reader}/input_ports", asked)
+    decide = f"data_products/{producer}/output_ports/{identity}/input_ports"
+    decision = {"consuming_data_product_id": reader, "decision_note": "benchmark"}
+    here.post(f"{decide}/approve", decision)
+    here.wait_idle()
+    path = f"producer/{port}/data"
+    consumer.Workspace(here.folder("producer")).put(path, expected=200)
+    client = consumer.Workspace(here.folder("reader")).client()
+    if not _reads(client, path):
+        raise RuntimeError("the approved port is closed")
+    started = time.perf_counter()
+    here.post(f"{decide}/revoke", decision)
+    while _reads(client, path):
+        time.sleep(0.001)
+    taken = time.perf_counter() - started
+    here.wait_idle()
+    return taken
+
+
+def _reads(client: Any, path: str) -> bool:
+    from botocore import exceptions
+
+    try:
+        client.get_object(Bucket=stage.BUCKET, Key=path)["Body"].read()
+    except exceptions.ClientError:
+        return False
+    return True
+
+
+def resync(here: world.World, size: Size) -> list[Row]:
+    """Measure a resync where everything is in order, and that it writes nothing."""
+    here.resync()
+    before = here.written()
+    seconds, methods = here.resync()
+    after = here.written()
+    products = len(here.players.state.products)
+    changes = sum(method != "GET" for method in methods)
+    files = sum(before[0].get(path) != at for path, at in after[0].items())
+    rows = sum(before[1][table] != held for table, held in after[1].items())
+    floor = _reads_alone(here, products)
+    return [
+        Row(
+            what="resync of products in order",
+            value=products / seconds,
+            unit="products/s",
+            bar=200,
+            at_least=True,
+            note=f"{products} products; {(len(methods) - 1) / products:.1f} portal requests each;"
+            f" the requests alone, by a bare client: {floor:,.0f} products/s",
+        ),
+        Row(
+            what="  written by it",
+            value=changes + files + rows,
+            unit="changes",
+            bar=0,
+            note=f"files {files}, tables {rows}, portal {changes}",
+        ),
+    ]
+
+
+def _reads_alone(here: world.World, products: int) -> float:
+    """Make the same reads without us: what portal and client cost by themselves."""
+    chosen = list(here.players.state.products)[: min(products, 100)]
+    with httpx.Client(base_url=f"{here.made.portal_url}/api/v2/data_products/") as client:
+        started = time.perf_counter()
+        for product in chosen:
+            for rest in ("", "/technical_assets", "/output_ports", "/input_ports"):
+                client.get(f"{product}{rest}")
+        return len(chosen) / (time.perf_counter() - started)
+
+
+def memory(here: world.World, process: subprocess.Popen[bytes]) -> list[Row]:
+    """Measure the memory that the service holds."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
+    known = len(here.players.state.products)
+    return [
+        Row(
+            what=f"memory (RSS), {known} products known",
+            value=kib / 1024,
+            unit="MiB",
+            bar=150,
+            note="the bar is for 10,000 products",
+        )
+    ]
