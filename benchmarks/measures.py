@@ -18,8 +18,10 @@ import httpx
 
 from benchmarks import sender, world
 from benchmarks.table import Row, median, p99
-from provisioner import names, render, setting_rules
+from provisioner import names
 from provisioner.demo import consumer, stage
+from provisioner.settings import rules
+from provisioner.workspace import render
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,7 +115,7 @@ def _rendering(size: Size) -> Row:
         "product_id": "3c289333-2d55-4aed-8bd5-85015a1567fe",
     }
     text = {"name": "Sales", "description": "", "domain": "", "owners": ""}
-    template = render.Template(setting_rules.shipped_template())
+    template = render.Template(rules.shipped_template())
     template.render(context, text)
     times = []
     for _ in range(size.creates):

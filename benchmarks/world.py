@@ -17,8 +17,10 @@ from urllib.parse import urlsplit
 import httpx
 from starlette.types import Receive, Scope, Send
 
-from provisioner import app, model, settings
-from provisioner.demo import embedded_s3, fake_portal, portal_webhooks, stage
+from provisioner import assembly, model, settings
+from provisioner.demo import embedded_s3, stage
+from provisioner.demo import portal as fake_portal
+from provisioner.demo.portal import webhooks
 
 _QUIET_SECONDS = 0.3
 _VOLATILE = frozenset({"flags", "sqlite_sequence"})
@@ -47,7 +49,9 @@ class World:
         self.players = players
         self.environment = {
             **stage.environment(made, s3),
-            "PYTHONPATH": str(Path(app.__file__).parents[1]),  # what is measured is what lies here
+            "PYTHONPATH": str(
+                Path(assembly.__file__).parents[1]
+            ),  # what is measured is what lies here
         }
         self.port = int(urlsplit(made.provisioner_url).port or 0)
         self._api = api
@@ -142,7 +146,7 @@ class World:
             "response": "",
             "status_code": 200,
         }
-        return self.request(message, portal_webhooks.sign(stage.SECRET, message))
+        return self.request(message, webhooks.sign(stage.SECRET, message))
 
     @staticmethod
     def request(message: object, signature: str) -> bytes:
@@ -160,7 +164,7 @@ class World:
         Each record is a copy of one that the service made, so that memory and rows are real;
         keys and workspaces, which resync never looks at, are not made.
         """
-        parts = app.assemble(settings.load(self.environment, cwd=self.made.root, serving=True))
+        parts = assembly.assemble(settings.load(self.environment, cwd=self.made.root, serving=True))
         try:
             parts.store.database.acquire()
             pattern = parts.store.records.load(model.Key.product(like))
@@ -170,7 +174,7 @@ class World:
         finally:
             parts.close()
 
-    def _know(self, parts: app.Parts, namespace: str, pattern: model.Record) -> None:
+    def _know(self, parts: assembly.Parts, namespace: str, pattern: model.Record) -> None:
         state = self.players.state
         known = state.products[pattern.key.id]
         product = state.create_product(namespace, lifecycle_id=known.lifecycle_id)

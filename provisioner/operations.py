@@ -10,32 +10,23 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from provisioner import (
-    app,
-    errors,
-    model,
-    names,
-    reconciler,
-    render,
-    resync,
-    setting_rules,
-    settings,
-    worker,
-)
+from provisioner import assembly, errors, model, names, reconciler, resync, settings, worker
+from provisioner.settings import rules
+from provisioner.workspace import render
 
 Progress = Callable[[Iterable[model.Key], str, int], Iterator[model.Key]]
 """Pass keys through while showing how far it is: (keys, title, how many)."""
 
 
 @contextlib.contextmanager
-def opened(read: settings.Settings, *, read_only: bool = False) -> Iterator[app.Parts]:
+def opened(read: settings.Settings, *, read_only: bool = False) -> Iterator[assembly.Parts]:
     """Open the parts for one command; read-only, a store that is not there is not made."""
     with contextlib.ExitStack() as stack:
         kept = None
         if read_only and not _exists(read.database_url):
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="provisioner-"))
-            kept = app.scratch_store(Path(folder))
-        parts = app.assemble(read, kept=kept)
+            kept = assembly.scratch_store(Path(folder))
+        parts = assembly.assemble(read, kept=kept)
         stack.callback(parts.close)
         yield parts
 
@@ -47,14 +38,14 @@ def _exists(url: str) -> bool:
 
 
 def previews(
-    parts: app.Parts, name: str | None, progress: Progress
+    parts: assembly.Parts, name: str | None, progress: Progress
 ) -> tuple[reconciler.Preview, ...]:
     """Plan one product, or all that the portal lists, without any effect."""
     keys = _keys(parts, name)
     return tuple(parts.reconciler.preview(key) for key in progress(keys, "reading", len(keys)))
 
 
-def records(parts: app.Parts, name: str | None) -> tuple[model.Record, ...]:
+def records(parts: assembly.Parts, name: str | None) -> tuple[model.Record, ...]:
     """Return what the store knows of one product, or of all."""
     if name is None:
         return parts.store.records.known()
@@ -64,13 +55,13 @@ def records(parts: app.Parts, name: str | None) -> tuple[model.Record, ...]:
     return (found,)
 
 
-def _record(parts: app.Parts, name: str) -> model.Record | None:
+def _record(parts: assembly.Parts, name: str) -> model.Record | None:
     with contextlib.suppress(ValueError):
         return parts.store.records.load(model.Key.product(name.lower()))
     return parts.store.records.by_namespace(name)
 
 
-def _keys(parts: app.Parts, name: str | None) -> tuple[model.Key, ...]:
+def _keys(parts: assembly.Parts, name: str | None) -> tuple[model.Key, ...]:
     """Resolve a namespace or id, by the portal first; all of the portal's where none is named."""
     if name is not None:
         with contextlib.suppress(ValueError):
@@ -89,7 +80,7 @@ def _keys(parts: app.Parts, name: str | None) -> tuple[model.Key, ...]:
     return (known.key,)
 
 
-def notices(parts: app.Parts) -> tuple[str, ...]:
+def notices(parts: assembly.Parts) -> tuple[str, ...]:
     """Return what a person must know besides the products."""
     held_back = parts.store.flags.get(resync.MASS_DELETION)
     if not held_back:
@@ -97,24 +88,26 @@ def notices(parts: app.Parts) -> tuple[str, ...]:
     return (f"MassDeletion: {held_back}; allow it by: provisioner resync --confirm-deletions",)
 
 
-def reconcile(parts: app.Parts, name: str | None, progress: Progress) -> tuple[model.Outcome, ...]:
+def reconcile(
+    parts: assembly.Parts, name: str | None, progress: Progress
+) -> tuple[model.Outcome, ...]:
     """Queue products where a service is running; otherwise do the work here."""
     keys = _keys(parts, name)
     parts.queue.touch(keys, model.Priority.EVENT)
     if not parts.store.database.acquire():
         return tuple(model.Outcome(key=key, status="queued") for key in keys)
-    app.prepare(parts)
+    assembly.prepare(parts)
     parts.queue.reap(all_owners=True)
     return tuple(_work(parts, keys, progress))
 
 
-def namespaces(parts: app.Parts, outcomes: Iterable[model.Outcome]) -> Mapping[model.Key, str]:
+def namespaces(parts: assembly.Parts, outcomes: Iterable[model.Outcome]) -> Mapping[model.Key, str]:
     """Return the namespaces of what was reconciled, as far as the store knows them."""
     found = (parts.store.records.load(outcome.key) for outcome in outcomes)
     return {record.key: record.namespace for record in found if record is not None}
 
 
-def ask_for_resync(parts: app.Parts, *, confirm_deletions: bool) -> bool:
+def ask_for_resync(parts: assembly.Parts, *, confirm_deletions: bool) -> bool:
     """Leave word for the service; leave none, and return False, where no service is."""
     database = parts.store.database
     if database.single_process and database.acquire():
@@ -124,7 +117,7 @@ def ask_for_resync(parts: app.Parts, *, confirm_deletions: bool) -> bool:
 
 
 def _work(
-    parts: app.Parts, keys: tuple[model.Key, ...], progress: Progress
+    parts: assembly.Parts, keys: tuple[model.Key, ...], progress: Progress
 ) -> Iterator[model.Outcome]:
     """Work off what is queued until every key had its turn; what is left waits for the service."""
     duty = worker.Duty(
@@ -174,7 +167,7 @@ def as_json(found: Sequence[model.Record]) -> Iterator[str]:
 
 def template_folder(environ: Mapping[str, str], cwd: Path) -> Path:
     """Return the template that the settings name, or the shipped one."""
-    return cwd / environ.get("PROV_TEMPLATE_PATH", str(setting_rules.shipped_template()))
+    return cwd / environ.get("PROV_TEMPLATE_PATH", str(rules.shipped_template()))
 
 
 def render_into(folder: Path, *, template: Path, namespace: str, text: Mapping[str, str]) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
-from provisioner import app, telemetry
+from provisioner import app, assembly, telemetry
 from provisioner.settings import Settings
 
 _SWITCH_SECONDS = 0.0005
@@ -20,9 +20,9 @@ def serve(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT; raise `ConfigurationError` before anything listens."""
     from provisioner import listener
 
-    parts = app.assemble(settings)
+    parts = assembly.assemble(settings)
     try:
-        app.prepare(parts)
+        assembly.prepare(parts)
         application = app.create_app(parts)
         listening = listener.take(settings.host, settings.port)
     except BaseException:

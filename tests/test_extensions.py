@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from provisioner import errors, extensions
+from provisioner import errors
+from provisioner.workspace import extensions
 
 
 def _binary(
@@ -117,7 +118,7 @@ print(sorted(r[0] for r in c.execute(
 
 def test_looking_for_wheels_does_not_import_duckdb() -> None:
     script = (
-        "import sys; from provisioner import extensions; extensions.installed();"
+        "import sys; from provisioner.workspace import extensions; extensions.installed();"
         "print('duckdb' in sys.modules)"
     )
     ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -14,9 +14,8 @@ import httpx
 import pytest
 
 from provisioner import errors, model
-from provisioner.demo import portal_entities
-from provisioner.demo.fake_portal import FakePortal, Fault, RunningPortal
-from provisioner.demo.portal_entities import STYLES, Refused
+from provisioner.demo.portal import FakePortal, Fault, RunningPortal, entities
+from provisioner.demo.portal.entities import STYLES, Refused
 from provisioner.portal import HttpPortal
 from tests import recorded, recorded_portal
 from tests.webhook_sink import WebhookSink
@@ -398,10 +397,10 @@ def test_a_wrong_slash_is_answered_with_a_redirect(style: str, server: RunningPo
 @pytest.mark.parametrize(
     ("style", "method", "path", "status", "detail"),
     [
-        ("0.4.2", "GET", f"{LIST}/{portal_entities.OWNER_ID}", 500, "Something went wrong"),
-        ("main", "GET", f"{LIST}/{portal_entities.OWNER_ID}", 404, "Data Product not found"),
+        ("0.4.2", "GET", f"{LIST}/{entities.OWNER_ID}", 500, "Something went wrong"),
+        ("main", "GET", f"{LIST}/{entities.OWNER_ID}", 404, "Data Product not found"),
         ("0.4.2", "GET", "/api/v2/nope", 404, "Not Found"),
-        ("main", "POST", f"{LIST}/{portal_entities.OWNER_ID}", 405, "Method Not Allowed"),
+        ("main", "POST", f"{LIST}/{entities.OWNER_ID}", 405, "Method Not Allowed"),
         ("0.4.2", "GET", "/api/v2/explorations", 404, "Not Found"),
     ],
 )

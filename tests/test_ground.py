@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner import ground
+from provisioner.workspace import ground
 
 
 @pytest.fixture

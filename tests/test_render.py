@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from provisioner import blueprint, errors, render
+from provisioner import errors
+from provisioner.workspace import blueprint, render
 
 _BRACKETS = {
     "variable_start_string": "[[",

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from provisioner import dotenv, errors, model, setting_rules, setting_types, settings
+from provisioner import dotenv, errors, model, settings
+from provisioner.settings import rules, types
 
 KEY = "A" * 43 + "="
 OTHER_KEY = "b-_9" * 10 + "abc="
@@ -83,8 +84,8 @@ SAMPLES = {
 }
 
 
-def machine(**changes: Any) -> setting_rules.Machine:
-    usual = setting_rules.Machine(
+def machine(**changes: Any) -> rules.Machine:
+    usual = rules.Machine(
         uid=1000,
         groups=frozenset({1000}),
         gives_files_away=False,
@@ -443,7 +444,7 @@ def test_paths_take_exactly_what_dotenv_takes(character: str) -> None:
         endpoint="http://s3:9000", workspace_dir=path, extension_directory="/opt/x"
     )
     key = model.AccessKey("AKIAEXAMPLE", "secret")
-    assert _taken(lambda: setting_types.plain_path(path), setting_types.Unfit) == _taken(
+    assert _taken(lambda: types.plain_path(path), types.Unfit) == _taken(
         lambda: dotenv.secret_files(bucket="b", prefix="p/", region="r", key=key, place=place),
         ValueError,
     )
@@ -676,7 +677,7 @@ def test_a_template_folder_holds_a_cookiecutter_file(problems: Any, tmp_path: Pa
 
 def test_without_a_setting_the_shipped_template_is_used() -> None:
     checkout = Path(__file__).resolve().parents[1]
-    assert setting_rules.shipped_template() == checkout / "templates" / "sqlmesh"
+    assert rules.shipped_template() == checkout / "templates" / "sqlmesh"
 
 
 def test_a_file_cannot_be_the_output_folder(problems: Any, tmp_path: Path) -> None:
@@ -751,16 +752,16 @@ def test_owners_to_whom_files_cannot_be_given(name: str, problems: Any) -> None:
 def test_the_capability_is_read_from_the_kernel(line: str, held: bool, tmp_path: Path) -> None:
     status = tmp_path / "status"
     status.write_text(f"Name:\tpython\n{line}\n", encoding="ascii")
-    assert setting_rules._has_cap_chown(status) is held
+    assert rules._has_cap_chown(status) is held
 
 
 def test_without_a_kernels_word_only_root_gives_files_away(tmp_path: Path) -> None:
     is_root = os.geteuid() == 0
-    assert setting_rules._has_cap_chown(tmp_path / "missing") is is_root
+    assert rules._has_cap_chown(tmp_path / "missing") is is_root
 
 
 def test_this_machine_is_described_by_its_process() -> None:
-    found = setting_rules.this_machine()
+    found = rules.this_machine()
     assert (found.uid, os.getegid() in found.groups) == (os.geteuid(), True)
 
 

@@ -24,8 +24,10 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from provisioner import errors, setting_types
-from provisioner.demo import embedded_s3, fake_portal
+from provisioner import errors
+from provisioner.demo import embedded_s3
+from provisioner.demo import portal as fake_portal
+from provisioner.settings import types as setting_types
 
 SECRET = "demo-secret-key"  # noqa: S105 - as users of the portal's demo know it
 BUCKET = "data-products"

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import httpx
 
-from provisioner.demo import embedded_s3, fake_portal, stage
+from provisioner.demo import embedded_s3, stage
+from provisioner.demo import portal as fake_portal
 
 SECRET = "demo-secret-key"
 ADMIN_TOKEN = "an-admin-token-for-tests"

@@ -15,7 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from provisioner.demo import consumer, fake_portal
+from provisioner.demo import consumer
+from provisioner.demo import portal as fake_portal
 from tests.acceptance.stand import ADMIN_TOKEN, SECRET, Stand
 
 

@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 
-from provisioner import app, model, settings, worker
+from provisioner import assembly, model, settings, worker
 
 
 def main() -> None:
@@ -24,8 +24,8 @@ def main() -> None:
         if effects == fatal:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    parts = app.assemble(settings.load(os.environ, cwd=Path.cwd()), checkpoint=checkpoint)
-    app.prepare(parts)
+    parts = assembly.assemble(settings.load(os.environ, cwd=Path.cwd()), checkpoint=checkpoint)
+    assembly.prepare(parts)
     parts.queue.reap(all_owners=True)
     parts.queue.touch([key], model.Priority.EVENT)
     duty = worker.Duty(

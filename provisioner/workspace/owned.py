@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 
-from provisioner import ground, ports
+from provisioner import ports
+from provisioner.workspace import ground
 
 KEYS = ".aws"
 """The folder of the credentials files: ours, mode 0700."""

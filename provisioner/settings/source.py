@@ -13,7 +13,7 @@ from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from provisioner import setting_types
+from provisioner.settings import types
 
 _FILE_LIMIT = 64 * 1024
 
@@ -93,7 +93,7 @@ def _value(setting: Setting, environ: Mapping[str, str], cwd: Path, findings: Fi
     if text is not None and setting.name not in findings.problems:
         try:
             return setting.parse(text)
-        except setting_types.Unfit as exc:
+        except types.Unfit as exc:
             findings.refuse(setting.name, str(exc), source=source)
     elif setting.required:
         findings.problems.setdefault(
@@ -150,6 +150,6 @@ def _wants(setting: Setting) -> str:
     """Return what a setting's parser expects, in its own words."""
     try:
         setting.parse("")
-    except setting_types.Unfit as exc:
+    except types.Unfit as exc:
         return str(exc)
     return "a value"

@@ -22,18 +22,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from provisioner import (
-    blueprint,
-    claims,
-    errors,
-    ground,
-    model,
-    names,
-    owned,
-    ports,
-    render,
-    telemetry,
-)
+from provisioner import errors, model, names, ports, telemetry
+from provisioner.workspace import blueprint, claims, ground, owned, render
 
 _log = telemetry.Log(__name__)
 

@@ -1,7 +1,7 @@
 """Read the portal's truth and write back to it, whatever its version.
 
 What a portal can do is found out by what it does: finalizers exist where a product's answer has
-them, a slash belongs where a redirect asks for it. `portal_client` makes the calls, `portal_wire`
+them, a slash belongs where a redirect asks for it. `client` makes the calls, `wire`
 turns JSON into the model; this module knows which calls answer which question.
 """
 
@@ -14,7 +14,8 @@ from typing import TypeVar
 
 import httpx
 
-from provisioner import errors, model, portal_client, portal_fields, portal_wire
+from provisioner import errors, model
+from provisioner.portal import client, fields, wire
 
 _PRODUCTS = "/api/v2/data_products"
 _PRODUCT = f"{_PRODUCTS}/{{product}}"
@@ -51,9 +52,9 @@ class HttpPortal:
         attempts: int = 3,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._client = portal_client.PortalClient(
+        self._client = client.PortalClient(
             base_url=base_url,
-            auth=None if api_key is None else portal_client.ApiKey(api_key),
+            auth=None if api_key is None else client.ApiKey(api_key),
             transport=transport,
             timeout_seconds=timeout_seconds,
             attempts=attempts,
@@ -66,7 +67,7 @@ class HttpPortal:
 
     def products(self) -> tuple[model.Product, ...]:
         """List every data product, by namespace."""
-        return self._get(_PRODUCTS, portal_wire.products)
+        return self._get(_PRODUCTS, wire.products)
 
     def view(self, key: model.Key) -> model.PortalView | None:
         """Read all about one product; None where the portal is sure that it does not exist."""
@@ -75,11 +76,9 @@ class HttpPortal:
         product = self._product(key.id)
         if product is None:
             return None
-        assets = self._own(_ASSETS, key, portal_wire.technical_assets)
-        ports = self._own(
-            _OUTPUT_PORTS, key, lambda body: portal_wire.output_ports(body, key.id, assets)
-        )
-        linked = self._own(_INPUT_PORTS, key, lambda body: portal_wire.consumer_links(body, key))
+        assets = self._own(_ASSETS, key, wire.technical_assets)
+        ports = self._own(_OUTPUT_PORTS, key, lambda body: wire.output_ports(body, key.id, assets))
+        linked = self._own(_INPUT_PORTS, key, lambda body: wire.consumer_links(body, key))
         approved = [one for one in linked if one.link.status is model.LinkStatus.APPROVED]
         producers = self._producers(product, {one.link.producer_id for one in approved})
         return model.PortalView(
@@ -95,7 +94,7 @@ class HttpPortal:
         """List the links of every status on one output port; empty where the port is gone."""
         links = self._find(
             _CONSUMERS,
-            lambda body: portal_wire.port_links(body, producer.id, port_id),
+            lambda body: wire.port_links(body, producer.id, port_id),
             product=producer.id,
             port=port_id,
         )
@@ -104,7 +103,7 @@ class HttpPortal:
     def add_finalizer(self, key: model.Key, name: str) -> None:
         """Ask the portal to wait for us before it deletes the product."""
         self._client.call(
-            portal_client.Call(
+            client.Call(
                 method="POST",
                 route=f"{_ROOTS[key.kind]}/finalizers",
                 ids={"product": key.id},
@@ -115,7 +114,7 @@ class HttpPortal:
     def remove_finalizer(self, key: model.Key, name: str) -> None:
         """Let the portal go on; a product or finalizer that is gone is success."""
         self._client.call(
-            portal_client.Call(
+            client.Call(
                 method="DELETE",
                 route=f"{_ROOTS[key.kind]}/finalizers/{{finalizer}}",
                 ids={"product": key.id, "finalizer": _checked(name)},
@@ -126,30 +125,28 @@ class HttpPortal:
     def set_lifecycle(self, key: model.Key, name: str) -> bool:
         """Set the lifecycle by name, leaving all else; False where the portal has no such name."""
         body = self._existing(key)
-        if self._parsed(_PRODUCT, portal_wire.product, body).lifecycle == name:
+        if self._parsed(_PRODUCT, wire.product, body).lifecycle == name:
             return True
-        lifecycle = self._get(_LIFECYCLES, lambda found: portal_wire.lifecycle_id(found, name))
+        lifecycle = self._get(_LIFECYCLES, lambda found: wire.lifecycle_id(found, name))
         if lifecycle is None:
             return False
-        update = self._parsed(
-            _PRODUCT, lambda found: portal_wire.update_body(found, lifecycle), body
-        )
+        update = self._parsed(_PRODUCT, lambda found: wire.update_body(found, lifecycle), body)
         self._client.call(
-            portal_client.Call(method="PUT", route=_PRODUCT, ids={"product": key.id}, body=update)
+            client.Call(method="PUT", route=_PRODUCT, ids={"product": key.id}, body=update)
         )
         return True
 
     def register_asset(self, key: model.Key, location: model.Location) -> str | None:
         """Return the id of the S3 technical asset for a prefix, made if it is not there."""
-        for linked in self._own(_ASSETS, key, portal_wire.technical_assets):
-            if portal_wire.is_at(linked.asset, location):
+        for linked in self._own(_ASSETS, key, wire.technical_assets):
+            if wire.is_at(linked.asset, location):
                 return linked.asset.id
-        service = self._get(_PLATFORMS, portal_wire.s3_service)
+        service = self._get(_PLATFORMS, wire.s3_service)
         if service is None:
             return None
-        product = self._parsed(_PRODUCT, portal_wire.product, self._existing(key))
+        product = self._parsed(_PRODUCT, wire.product, self._existing(key))
         modern = product.finalizers is not None
-        body = portal_wire.asset_body(location, service, knows_finalizers=modern)
+        body = wire.asset_body(location, service, knows_finalizers=modern)
         try:
             return self._create(_ASSETS, key, body)
         except errors.PortalRejected as exc:
@@ -164,7 +161,7 @@ class HttpPortal:
         body = self._product_body(identity)
         if body is _GONE:
             return None
-        product = self._parsed(_PRODUCT, portal_wire.product, body)
+        product = self._parsed(_PRODUCT, wire.product, body)
         if product.id != identity:
             raise _malformed(_PRODUCT, "the answer is about another product")
         return product
@@ -196,13 +193,13 @@ class HttpPortal:
         return [producer for producer in found if producer is not None]
 
     def _granted(
-        self, approved: Iterable[portal_wire.LinkedPort], producer_ids: Collection[str]
+        self, approved: Iterable[wire.LinkedPort], producer_ids: Collection[str]
     ) -> tuple[model.OutputPort, ...]:
         by_id = {one.port.id: one for one in approved if one.port.producer_id in producer_ids}
         found = (self._granted_port(by_id[identity]) for identity in sorted(by_id))
         return tuple(port for port in found if port is not None)
 
-    def _granted_port(self, linked: portal_wire.LinkedPort) -> model.OutputPort | None:
+    def _granted_port(self, linked: wire.LinkedPort) -> model.OutputPort | None:
         """Return a port with its assets, None where it went meanwhile.
 
         A private port's own page is closed to us unless we have a role on it: its assets are
@@ -211,7 +208,7 @@ class HttpPortal:
         try:
             return self._find(
                 _OUTPUT_PORT,
-                lambda body: portal_wire.port_detail(body, linked.port),
+                lambda body: wire.port_detail(body, linked.port),
                 product=linked.port.producer_id,
                 port=linked.port.id,
             )
@@ -230,10 +227,10 @@ class HttpPortal:
     # calls
 
     def _create(self, route: str, key: model.Key, body: dict[str, object]) -> str:
-        call = portal_client.Call(
+        call = client.Call(
             method="POST", route=route, ids={"product": key.id}, body=body, repeatable=False
         )
-        return self._parsed(route, portal_wire.created_id, self._client.call(call).body)
+        return self._parsed(route, wire.created_id, self._client.call(call).body)
 
     def _get(self, route: str, parse: Callable[[object], _T], **ids: str) -> _T:
         return self._parsed(route, parse, self._ask(route, (), **ids).body)
@@ -243,15 +240,15 @@ class HttpPortal:
         answer = self._ask(route, {404}, **ids)
         return None if answer.status == 404 else self._parsed(route, parse, answer.body)
 
-    def _ask(self, route: str, accept: Iterable[int], **ids: str) -> portal_client.Answer:
+    def _ask(self, route: str, accept: Iterable[int], **ids: str) -> client.Answer:
         return self._client.call(
-            portal_client.Call(method="GET", route=route, ids=ids, accept=frozenset(accept))
+            client.Call(method="GET", route=route, ids=ids, accept=frozenset(accept))
         )
 
     def _parsed(self, route: str, parse: Callable[[object], _T], body: object) -> _T:
         try:
             return parse(body)
-        except portal_fields.Malformed as exc:
+        except fields.Malformed as exc:
             raise _malformed(route, str(exc)) from exc
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from provisioner.demo import portal_answers
-from provisioner.demo.portal_call import PORT, PRODUCT, Listed, demand
-from provisioner.demo.portal_entities import Refused
-from provisioner.demo.portal_state import PortalState
+from provisioner.demo.portal import answers
+from provisioner.demo.portal.call import PORT, PRODUCT, Listed, demand
+from provisioner.demo.portal.entities import Refused
+from provisioner.demo.portal.state import PortalState
 
 
 class AccessRoutes:
@@ -50,11 +50,11 @@ class AccessRoutes:
 
     def _get_links(self, *, body: Any, product: str) -> Any:
         self._state.product(product)
-        return portal_answers.consumer_links(self._state, product)
+        return answers.consumer_links(self._state, product)
 
     def _get_consumers(self, *, body: Any, product: str, port: str) -> Any:
         self._state.port(port, product)
-        return portal_answers.port_links(self._state, port)
+        return answers.port_links(self._state, port)
 
     def _request(self, *, body: Any, product: str) -> Any:
         demand(body, "output_ports", "justification")
@@ -150,7 +150,7 @@ class AssetRoutes:
         return found
 
     def _get_assets(self, *, body: Any, product: str) -> Any:
-        return portal_answers.asset_list(self._state, product)
+        return answers.asset_list(self._state, product)
 
     def _create(self, *, body: Any, product: str) -> Any:
         """Make an asset; the older portals refuse owners here by mistake."""

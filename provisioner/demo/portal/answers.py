@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from provisioner.demo import portal_catalog, portal_entities
-from provisioner.demo.portal_entities import Asset, Link, Port, Product
-from provisioner.demo.portal_state import PortalState
+from provisioner.demo.portal import catalog, entities
+from provisioner.demo.portal.entities import Asset, Link, Port, Product
+from provisioner.demo.portal.state import PortalState
 
 
 def product_page(state: PortalState, product: Product) -> dict[str, Any]:
@@ -58,8 +58,8 @@ def port_page(state: PortalState, port: Port) -> dict[str, Any]:
     page = {
         **port_entry(state, port),
         "usage": None,
-        "domain": portal_catalog.DOMAIN,
-        "lifecycle": portal_catalog.lifecycle(state, portal_entities.DRAFT_ID),
+        "domain": catalog.DOMAIN,
+        "lifecycle": catalog.lifecycle(state, entities.DRAFT_ID),
         "data_product_settings": [],
         "technical_asset_links": [
             {
@@ -110,7 +110,7 @@ def asset_page(state: PortalState, asset: Asset) -> dict[str, Any]:
             "namespace": owner.namespace,
             "description": owner.description,
             "status": owner.status,
-            "type": portal_catalog.TYPE,
+            "type": catalog.TYPE,
         },
         "output_port_links": [
             {**_asset_link(port_id, asset), port_name: port_entry(state, state.port(port_id))}
@@ -121,7 +121,7 @@ def asset_page(state: PortalState, asset: Asset) -> dict[str, Any]:
         "result_string": place,
         "technical_info": [
             {
-                "environment_id": portal_entities.DRAFT_ID,
+                "environment_id": entities.DRAFT_ID,
                 "environment": "production",
                 "info": f"{place}/*",
             }
@@ -176,9 +176,9 @@ def _product(state: PortalState, product: Product) -> dict[str, Any]:
         "status": product.status,
         "tags": [],
         "usage": None,
-        "domain": portal_catalog.DOMAIN,
-        "type": portal_catalog.TYPE,
-        "lifecycle": portal_catalog.lifecycle(state, product.lifecycle_id),
+        "domain": catalog.DOMAIN,
+        "type": catalog.TYPE,
+        "lifecycle": catalog.lifecycle(state, product.lifecycle_id),
     }
     if state.style.modern:
         return {**entry, "finalizers": list(product.finalizers)}
@@ -203,8 +203,8 @@ def _asset(state: PortalState, asset: Asset) -> dict[str, Any]:
         "description": asset.description,
         "namespace": asset.namespace,
         "owner_id": asset.product_id,
-        "platform_id": portal_catalog.PLATFORM["id"],
-        "service_id": portal_catalog.S3_SERVICE_ID,
+        "platform_id": catalog.PLATFORM["id"],
+        "service_id": catalog.S3_SERVICE_ID,
         "status": asset.status,
         "technical_mapping": asset.technical_mapping,
         "configuration": asset.configuration,
@@ -227,7 +227,7 @@ def _old_link(state: PortalState, link: Link) -> dict[str, Any]:
         "id": link.id,
         "justification": link.justification,
         "data_product_id": link.consumer_id,
-        "data_product": {"name": state.product(link.consumer_id).name, "type": portal_catalog.TYPE},
+        "data_product": {"name": state.product(link.consumer_id).name, "type": catalog.TYPE},
         "output_port_id": link.port_id,
         "status": link.status,
         "input_port": port_entry(state, state.port(link.port_id)),
@@ -244,11 +244,11 @@ def _link(state: PortalState, link: Link) -> dict[str, Any]:
         "valid_until": link.valid_until.isoformat() if link.valid_until else None,
         "access_duration_type": "time_bound" if link.valid_until else "permanent",
         "requested_duration_days": None,
-        "requested_by": portal_catalog.USER,
-        "decided_by": portal_catalog.USER if decided else None,
+        "requested_by": catalog.USER,
+        "decided_by": catalog.USER if decided else None,
         "decision": {"pending": "pending", "denied": "denied"}.get(link.status, "approved"),
         "revoked_at": link.revoked_at,
-        "revoked_by": portal_catalog.USER if link.revoked_at else None,
+        "revoked_by": catalog.USER if link.revoked_at else None,
         "created_on": link.requested_at,
         "requested_on": link.requested_at,
     }

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from provisioner.demo.portal_entities import Refused
-from provisioner.demo.portal_records import PortalRecords, new_id
+from provisioner.demo.portal.entities import Refused
+from provisioner.demo.portal.records import PortalRecords, new_id
 
 PRODUCTS = "/api/v2/data_products"
 PRODUCT = f"{PRODUCTS}/{{product}}"

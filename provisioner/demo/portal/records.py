@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from provisioner.demo.portal_entities import (
+from provisioner.demo.portal.entities import (
     DRAFT_ID,
     OWNER_ID,
     Asset,

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from provisioner.demo import portal_entities
-from provisioner.demo.portal_records import PortalRecords
+from provisioner.demo.portal import entities
+from provisioner.demo.portal.records import PortalRecords
 
 PLATFORM = {"id": "8c016bd8-fcf9-4f36-92d9-6185884892ef", "name": "AWS"}
 S3_SERVICE_ID = "bc905c29-23ef-4576-8ef6-901776fff2c7"
 DOMAIN = {
-    "id": portal_entities.DOMAIN_ID,
+    "id": entities.DOMAIN_ID,
     "name": "Commercial",
     "description": "Everything around customers",
 }
 TYPE = {
-    "id": portal_entities.TYPE_ID,
+    "id": entities.TYPE_ID,
     "name": "Analytics",
     "description": "Analysis, metrics and insights",
     "icon_key": "analytics",
 }
 USER = {
-    "id": portal_entities.OWNER_ID,
+    "id": entities.OWNER_ID,
     "email": "owner@example.org",
     "external_id": "owner@example.org",
     "first_name": "Product",
@@ -35,7 +35,7 @@ USER = {
 def lifecycle(state: PortalRecords, lifecycle_id: str) -> dict[str, Any]:
     """Write a lifecycle."""
     names = {identity: name for name, identity in state.lifecycles.items()}
-    draft = lifecycle_id == portal_entities.DRAFT_ID
+    draft = lifecycle_id == entities.DRAFT_ID
     return {
         "id": lifecycle_id,
         "name": names[lifecycle_id],

@@ -5,8 +5,8 @@
 
 from __future__ import annotations
 
-from provisioner import setting_types as types
-from provisioner.setting_source import Setting
+from provisioner.settings import types
+from provisioner.settings.source import Setting
 
 _DAY = 86_400
 _YEAR = 365 * _DAY

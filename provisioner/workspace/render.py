@@ -21,7 +21,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from provisioner import blueprint, errors
+from provisioner import errors
+from provisioner.workspace import blueprint
 
 if TYPE_CHECKING:
     from jinja2 import Environment

@@ -2,7 +2,7 @@
 
 The rules are those of the real portals as far as a provisioner can see them: what is refused with
 which status, what cascades, which v2 events a change emits and how often. The methods may be
-called directly, as a test's own hand on the portal; `fake_portal` calls them for HTTP.
+called directly, as a test's own hand on the portal; the routes call them for HTTP.
 """
 
 from __future__ import annotations
@@ -10,15 +10,9 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import Any
 
-from provisioner.demo.portal_assets import AssetRules
-from provisioner.demo.portal_entities import (
-    DRAFT_ID,
-    Link,
-    Port,
-    Product,
-    Refused,
-)
-from provisioner.demo.portal_records import new_id
+from provisioner.demo.portal.assets import AssetRules
+from provisioner.demo.portal.entities import DRAFT_ID, Link, Port, Product, Refused
+from provisioner.demo.portal.records import new_id
 
 _OWN_PORT = {
     False: (400, "Cannot link own dataset to data product"),

@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 
-from provisioner import ground
+from provisioner.workspace import ground
 
 PRIVATE = ".provisioner"
 """The provisioner's own folder; no namespace starts with a dot."""

@@ -3,7 +3,7 @@
 Pure: no I/O and no log. It knows both styles of answer (before 0.6 a link names its consumer in
 `data_product_id` and its port in `input_port`; since then in `consuming_abstract_data_product_id`
 and `output_port`) and believes nothing: ids must be UUIDs, and an answer must be about what was
-asked. `portal_fields.Malformed` says where an answer is wrong, never what it held.
+asked. `fields.Malformed` says where an answer is wrong, never what it held.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from provisioner import model, portal_fields
+from provisioner import model
+from provisioner.portal import fields as portal_fields
 
 S3_CONFIGURATION = "S3TechnicalAssetConfiguration"
 

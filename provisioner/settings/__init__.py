@@ -1,8 +1,8 @@
 """Hold what is set, read from the environment once, at the start.
 
 Nothing else in the program looks at the environment. The rows, their defaults and texts are in
-`setting_table`; how text is found is in `setting_source`, what it may be in `setting_types`, what
-depends on what in `setting_rules`.
+`table`; how text is found is in `source`, what it may be in `types`, what
+depends on what in `rules`.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from provisioner import errors, setting_rules, setting_source, setting_table
-from provisioner import setting_types as types
+from provisioner import errors
+from provisioner.settings import rules, source, table, types
 
-SETTINGS = setting_table.SETTINGS
+SETTINGS = table.SETTINGS
 _SECRETS = frozenset(each.attribute for each in SETTINGS if each.secret)
 
 
@@ -95,18 +95,16 @@ def load(
     *,
     cwd: Path,
     serving: bool = True,
-    machine: setting_rules.Machine | None = None,
+    machine: rules.Machine | None = None,
 ) -> Settings:
     """Read every setting, or raise `errors.ConfigurationError` with a line for each wrong one.
 
     Relative paths are taken from `cwd`. A command that receives no deliveries is not `serving`
     and needs no proof for them.
     """
-    findings = setting_source.read(SETTINGS, environ, cwd)
-    setting_rules.complete(
-        findings, cwd=cwd, machine=machine or setting_rules.this_machine(), serving=serving
-    )
+    findings = source.read(SETTINGS, environ, cwd)
+    rules.complete(findings, cwd=cwd, machine=machine or rules.this_machine(), serving=serving)
     if findings.problems:
         lines = (findings.problems.get(each.name) for each in SETTINGS)
         raise errors.ConfigurationError(tuple(line for line in lines if line))
-    return Settings(**findings.values, unknown=setting_source.unknown(SETTINGS, environ))
+    return Settings(**findings.values, unknown=source.unknown(SETTINGS, environ))

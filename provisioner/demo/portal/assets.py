@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from provisioner.demo.portal_entities import Asset, Refused
-from provisioner.demo.portal_records import PortalRecords, new_id
+from provisioner.demo.portal.entities import Asset, Refused
+from provisioner.demo.portal.records import PortalRecords, new_id
 
 
 class AssetRules(PortalRecords):

@@ -25,10 +25,10 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from provisioner.demo import portal_access_routes, portal_call, portal_product_routes
-from provisioner.demo.portal_entities import STYLES
-from provisioner.demo.portal_state import PortalState
-from provisioner.demo.portal_webhooks import Webhooks
+from provisioner.demo.portal import access_routes, call, product_routes
+from provisioner.demo.portal.entities import STYLES
+from provisioner.demo.portal.state import PortalState
+from provisioner.demo.portal.webhooks import Webhooks
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CHANGES = frozenset({"POST", "PUT", "DELETE"})
@@ -85,12 +85,12 @@ class FakePortal:
         )
         self._api_key = api_key
         listed = [
-            *portal_product_routes.ProductRoutes(self.state, admin=admin).listed(),
-            *portal_access_routes.AccessRoutes(self.state).listed(),
-            *portal_access_routes.AssetRoutes(self.state, admin=admin).listed(),
+            *product_routes.ProductRoutes(self.state, admin=admin).listed(),
+            *access_routes.AccessRoutes(self.state).listed(),
+            *access_routes.AssetRoutes(self.state, admin=admin).listed(),
         ]
         self._app = Starlette(
-            routes=portal_call.routes(self.state, listed),
+            routes=call.routes(self.state, listed),
             lifespan=self._lifespan,
             exception_handlers={HTTPException: _refuse},
         )
@@ -112,7 +112,7 @@ class FakePortal:
         if fault is not None and (early := _instead(fault)) is not None:
             await early(scope, receive, answer)
         elif not self._allowed(Request(scope)):
-            await portal_call.refusal(403, "Unauthenticated")(scope, receive, answer)
+            await call.refusal(403, "Unauthenticated")(scope, receive, answer)
         else:
             await self._app(scope, receive, answer)
         if fault is not None:
@@ -194,7 +194,7 @@ def _instead(fault: Fault) -> Response | None:
     if fault.kind == "html":
         return HTMLResponse("<!doctype html><title>Sign in</title>")
     if fault.kind == "status":
-        response = portal_call.refusal(fault.status, "Something went wrong")
+        response = call.refusal(fault.status, "Something went wrong")
         if fault.retry_after is not None:
             response.headers["retry-after"] = str(fault.retry_after)
         return response
@@ -204,7 +204,7 @@ def _instead(fault: Fault) -> Response | None:
 async def _refuse(request: Request, exc: Exception) -> JSONResponse:
     """Say 404 and 405 in the portal's shape."""
     assert isinstance(exc, HTTPException)  # noqa: S101 - it is registered for nothing else
-    return portal_call.refusal(exc.status_code, exc.detail)
+    return call.refusal(exc.status_code, exc.detail)
 
 
 class RunningPortal:

@@ -10,8 +10,8 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from provisioner import setting_types
-from provisioner.setting_source import Findings, absolute
+from provisioner.settings import types
+from provisioner.settings.source import Findings, absolute
 
 _SHARED_EXTENSIONS = Path("/opt/duckdb/extensions")
 _OAUTH = ("PROV_DPP_CLIENT_ID", "PROV_DPP_CLIENT_SECRET", "PROV_DPP_TOKEN_URL")
@@ -93,7 +93,7 @@ def _template(findings: Findings) -> None:
 
 def shipped_template() -> Path:
     """Return the template inside an installed package, or beside the package in a checkout."""
-    package = Path(__file__).resolve().parent
+    package = Path(__file__).resolve().parents[1]
     installed = package / "templates" / "sqlmesh"
     return installed if installed.is_dir() else package.parent / "templates" / "sqlmesh"
 
@@ -117,8 +117,8 @@ def _folders(findings: Findings, machine: Machine) -> None:
     for name, path in plain.items():
         # A default, and the folder in front of a relative path, have met no parser yet.
         try:
-            setting_types.plain_path(str(path or "/"))
-        except setting_types.Unfit as exc:
+            types.plain_path(str(path or "/"))
+        except types.Unfit as exc:
             findings.refuse(name, str(exc))
 
 

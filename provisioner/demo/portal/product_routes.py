@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from provisioner.demo import portal_answers, portal_catalog, portal_entities
-from provisioner.demo.portal_call import PORT, PRODUCT, PRODUCTS, Listed, demand
-from provisioner.demo.portal_entities import Refused
-from provisioner.demo.portal_state import PortalState
+from provisioner.demo.portal import answers, catalog, entities
+from provisioner.demo.portal.call import PORT, PRODUCT, PRODUCTS, Listed, demand
+from provisioner.demo.portal.entities import Refused
+from provisioner.demo.portal.state import PortalState
 
 
 class ProductRoutes:
@@ -24,7 +24,7 @@ class ProductRoutes:
     def listed(self) -> list[Listed]:
         """List the routes of this version."""
         found: list[Listed] = [
-            ("GET", PRODUCTS, lambda body: portal_answers.product_list(self._state)),
+            ("GET", PRODUCTS, lambda body: answers.product_list(self._state)),
             ("POST", PRODUCTS, self._create_product),
             ("GET", PRODUCT, self._get_product),
             ("PUT", PRODUCT, self._update_product),
@@ -59,7 +59,7 @@ class ProductRoutes:
             (
                 "GET",
                 f"{root}/platforms/configs",
-                lambda body: portal_catalog.platform_configurations(),
+                lambda body: catalog.platform_configurations(),
             ),
         ]
 
@@ -69,7 +69,7 @@ class ProductRoutes:
             body["namespace"],
             name=body["name"],
             description=body["description"],
-            lifecycle_id=body.get("lifecycle_id", portal_entities.DRAFT_ID),
+            lifecycle_id=body.get("lifecycle_id", entities.DRAFT_ID),
         )
         return {"id": product_id}
 
@@ -78,7 +78,7 @@ class ProductRoutes:
             raise Refused(500, "Something went wrong")
         if product not in self._state.products:
             raise Refused(404, "Data Product not found")
-        return portal_answers.product_page(self._state, self._state.product(product))
+        return answers.product_page(self._state, self._state.product(product))
 
     def _update_product(self, *, body: Any, product: str) -> Any:
         needed = ["name", "namespace", "description", "type_id", "domain_id", "lifecycle_id"]
@@ -106,7 +106,7 @@ class ProductRoutes:
 
     def _get_ports(self, *, body: Any, product: str) -> Any:
         self._state.product(product)
-        return portal_answers.port_list(self._state, product, admin=self._admin)
+        return answers.port_list(self._state, product, admin=self._admin)
 
     def _create_port(self, *, body: Any, product: str) -> Any:
         demand(body, "name", "namespace")
@@ -122,16 +122,14 @@ class ProductRoutes:
         found = self._state.port(port, product)
         if found.access_type == "private" and not self._admin:
             raise Refused(403, "You do not have access to this private dataset")
-        return portal_answers.port_page(self._state, found)
+        return answers.port_page(self._state, found)
 
     def _delete_port(self, *, body: Any, product: str, port: str) -> None:
         self._state.port(port, product)
         self._state.delete_port(port)
 
     def _get_lifecycles(self, *, body: Any) -> Any:
-        found = (
-            portal_catalog.lifecycle(self._state, one) for one in self._state.lifecycles.values()
-        )
+        found = (catalog.lifecycle(self._state, one) for one in self._state.lifecycles.values())
         return {"data_product_life_cycles": list(found)}
 
     def _create_lifecycle(self, *, body: Any) -> Any:

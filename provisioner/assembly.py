@@ -1,0 +1,230 @@
+"""Put the parts together: the only place where adapters meet ports.
+
+Nothing is asked of anybody here: portal, S3 and IAM may all be down. What every command shares is
+in `Parts`; `app` adds what runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from provisioner import (
+    errors,
+    grants,
+    observer,
+    plan,
+    portal,
+    ports,
+    reconciler,
+    resync,
+    s3,
+    seal,
+    store,
+    telemetry,
+    worker,
+    workqueue,
+    workspace,
+)
+from provisioner.issuers import choose
+from provisioner.settings import Settings
+from provisioner.steps import credentials, finalizer, prefix, protocol, retirement, writeback
+from provisioner.steps import workspace as workspace_step
+from provisioner.workspace import extensions
+
+FINALIZER = "sqlmesh-provisioner"
+_LEASE_SECONDS = 30.0
+_log = telemetry.Log(__name__)
+
+
+def utc_now() -> datetime:
+    """Return the present."""
+    return datetime.now(UTC)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What every command shares."""
+
+    settings: Settings
+    clock: ports.Clock
+    metrics: telemetry.Metrics
+    store: store.Store
+    queue: workqueue.SqlWorkqueue
+    portal: portal.HttpPortal
+    reconciler: reconciler.Reconciler
+    resync: resync.Resync
+
+    @property
+    def observes(self) -> bool:
+        """Tell whether nothing may be touched."""
+        return self.settings.mode.value == "observe"
+
+    @property
+    def works(self) -> worker.Reconciles:
+        """Return what reconciles leased keys in this mode."""
+        return observer.Observer(self.reconciler) if self.observes else self.reconciler
+
+    def close(self) -> None:
+        """Close what holds connections."""
+        self.portal.close()
+        self.store.close()
+
+
+def assemble(
+    settings: Settings,
+    *,
+    clock: ports.Clock = utc_now,
+    kept: store.Store | None = None,
+    checkpoint: Callable[[str], None] = reconciler.no_checkpoint,
+) -> Parts:
+    """Build every part, on the store of the settings unless another is given.
+
+    Raise `ConfigurationError` where settings and store do not fit.
+    """
+    if settings.dpp_client_id:  # better no start than calls without the proof somebody set up
+        raise errors.ConfigurationError(
+            ("PROV_DPP_CLIENT_ID: OAuth comes in a later release, PROV_DPP_API_KEY works now",)
+        )
+    metrics = telemetry.Metrics()
+    if kept is None:
+        kept = store.open_store(settings.database_url, _seal_source(settings), clock=clock)
+    queue = workqueue.SqlWorkqueue(kept.database, clock=clock, lease_seconds=_LEASE_SECONDS)
+    reader = portal.HttpPortal(base_url=settings.dpp_api_url, api_key=settings.dpp_api_key)
+    reconciles = reconciler.Reconciler(
+        portal=reader,
+        records=kept.records,
+        links=kept.links,
+        queue=queue,
+        steps=_steps(settings, reader),
+        rules=_rules(settings),
+        clock=clock,
+        metrics=metrics,
+        checkpoint=checkpoint,
+    )
+    return Parts(
+        settings=settings,
+        clock=clock,
+        metrics=metrics,
+        store=kept,
+        queue=queue,
+        portal=reader,
+        reconciler=reconciles,
+        resync=resync.Resync(
+            portal=reader,
+            desires=reconciles,
+            digests=kept.records,
+            queue=queue,
+            flags=kept.flags,
+            metrics=metrics,
+        ),
+    )
+
+
+def scratch_store(folder: Path) -> store.Store:
+    """Open an empty store for a command that must leave no trace."""
+    sealed = seal.load_or_create(folder / "sealing.key", may_create=True)
+    return store.open_store(f"sqlite:///{folder}/scratch.db", sealed, clock=utc_now)
+
+
+def _seal_source(settings: Settings) -> store.SealSource:
+    """Seal with the keys that are set, or with the key file, made if nothing is sealed yet."""
+    if settings.sealing_keys:
+        return seal.Seal(settings.sealing_keys)
+    return lambda has_sealed: seal.load_or_create(
+        settings.sealing_key_file, may_create=not has_sealed
+    )
+
+
+def _rules(settings: Settings) -> plan.Rules:
+    around = _surroundings(settings)
+    return plan.Rules(
+        bucket=settings.s3_bucket,
+        scope=grants.Scope(settings.grant_scope.value),
+        allowed_locations=settings.allowed_locations,
+        finalizer=FINALIZER,
+        ready_lifecycle=settings.ready_lifecycle,
+        fingerprint=plan.digest(vars(around)),
+    )
+
+
+def _surroundings(settings: Settings) -> workspace_step.Surroundings:
+    return workspace_step.Surroundings(
+        endpoint=settings.s3_public_endpoint,
+        bucket=settings.s3_bucket,
+        region=settings.s3_region,
+        root=str(settings.workspace_root),
+        extension_directory=str(settings.duckdb_extension_directory),
+        portal_url=settings.dpp_api_url,
+        local_root=str(settings.local_root) if settings.local_root else None,
+        local_endpoint=settings.s3_local_endpoint,
+    )
+
+
+def _steps(settings: Settings, writer: ports.PortalWriter) -> tuple[protocol.Step, ...]:
+    """List the steps in the order in which they make; they release backwards."""
+    bucket = settings.s3_bucket
+    region, access_key = settings.s3_region, settings.s3_access_key
+    issuer, how = choose.choose(
+        settings.issuer.value,
+        client=s3.connect(
+            endpoint=settings.iam_endpoint,
+            region=region,
+            access_key=access_key,
+            secret_key=settings.s3_secret_key,
+            service="iam",
+        ),
+        endpoint=settings.iam_endpoint,
+    )
+    _log.info("issuer", chosen=how)
+    objects = s3.S3Store(
+        s3.connect(
+            endpoint=settings.s3_endpoint,
+            region=region,
+            access_key=access_key,
+            secret_key=settings.s3_secret_key,
+        ),
+        bucket=bucket,
+        region=region,
+        create_bucket=settings.s3_create_bucket,
+    )
+    prober = s3.S3Prober(endpoint=settings.s3_endpoint, region=region, bucket=bucket)
+    folders = workspace.CookiecutterWorkspaces(
+        output=settings.template_output_path,
+        template=settings.template_path,
+        uid=settings.workspace_uid,
+        gid=settings.workspace_gid,
+    )
+    return (
+        finalizer.FinalizerStep(writer, FINALIZER),
+        prefix.PrefixStep(objects, bucket),
+        credentials.CredentialsStep(
+            issuer,
+            prober,
+            bucket=bucket,
+            rotation=credentials.Rotation(
+                days=settings.rotation_days, on_grant=settings.rotate_on_grant
+            ),
+        ),
+        workspace_step.WorkspaceStep(folders, _surroundings(settings)),
+        retirement.RetirementStep(issuer, grace_seconds=settings.rotation_grace_seconds),
+        writeback.LifecycleStep(writer, lifecycle=settings.ready_lifecycle),
+        writeback.AssetStep(writer, bucket=bucket),
+    )
+
+
+def prepare(parts: Parts) -> None:
+    """Do what serving needs once: become the one that serves, fill DuckDB's extensions, warn."""
+    settings = parts.settings
+    if not parts.store.database.acquire():
+        raise errors.ConfigurationError(
+            ("PROV_DATABASE_URL: another process is serving this SQLite database",)
+        )
+    for name in settings.unknown:
+        _log.warning("unknown setting ignored", setting=name)
+    if settings.on_delete.value == "purge":
+        _log.warning("PROV_ON_DELETE=purge is not done yet: what is deleted is archived")
+    if settings.extensions_are_ours and not parts.observes:
+        extensions.fill(settings.duckdb_extension_directory, extensions.installed())

@@ -1,0 +1,60 @@
+"""Name the things the provisioner talks about: frozen values, validated where they enter.
+
+What the portal says (`portal`), what follows from it (`desired`), what we have done so far
+(`record`), and what arrives and is worked on (`queue`); `identity` names them all. Datetimes are
+aware and UTC; `_seconds` are durations; `_digest` are hex SHA-256.
+"""
+
+from provisioner.model.desired import Access, Action, Condition, Desired, Grant, Location, Phase
+from provisioner.model.identity import Key, Kind
+from provisioner.model.portal import (
+    Asset,
+    Link,
+    LinkStatus,
+    OutputPort,
+    PortalView,
+    Product,
+    ProductStatus,
+)
+from provisioner.model.queue import Delivery, Lease, Outcome, Priority, Touched, Wire
+from provisioner.model.record import (
+    AccessKey,
+    Credentials,
+    Pending,
+    Record,
+    Retiring,
+    WorkspaceState,
+    Writeback,
+)
+
+__all__ = [
+    "Access",
+    "AccessKey",
+    "Action",
+    "Asset",
+    "Condition",
+    "Credentials",
+    "Delivery",
+    "Desired",
+    "Grant",
+    "Key",
+    "Kind",
+    "Lease",
+    "Link",
+    "LinkStatus",
+    "Location",
+    "Outcome",
+    "OutputPort",
+    "Pending",
+    "Phase",
+    "PortalView",
+    "Priority",
+    "Product",
+    "ProductStatus",
+    "Record",
+    "Retiring",
+    "Touched",
+    "Wire",
+    "WorkspaceState",
+    "Writeback",
+]

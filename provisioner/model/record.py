@@ -1,0 +1,98 @@
+"""Hold what we have done so far; it is kept in the store, secrets sealed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from provisioner.model.desired import Condition, Grant, Phase
+from provisioner.model.identity import Key
+
+
+@dataclass(frozen=True)
+class AccessKey:
+    """A key pair; the secret never reaches a repr."""
+
+    id: str
+    secret: str = field(repr=False)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pending:
+    """An intent to make a key, written before the engine was asked."""
+
+    intent_at: datetime
+    key: AccessKey | None = None
+    """The key, once the engine answered."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retiring:
+    """A key that was replaced; it dies at `delete_after`, not before that is set."""
+
+    key_id: str
+    delete_after: datetime | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Credentials:
+    """A product's keys; `generation` counts every intent to replace them."""
+
+    principal: str = ""
+    """Name at the engine; empty before the first intent."""
+    generation: int = 0
+    current: AccessKey | None = None
+    issued_at: datetime | None = None
+    pending: Pending | None = None
+    retiring: tuple[Retiring, ...] = ()
+    policy_digest: str = ""
+    """Of the policy the engine holds as far as we know; empty = unknown."""
+    grants_digest: str = ""
+    """Of the grants `current` was issued for: a change rotates (PROV_ROTATE_ON_GRANT)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkspaceState:
+    """What was written into a product's folder."""
+
+    rendered: bool = False
+    template_digest: str = ""
+    published_digest: str = ""
+    """Of the files we own in it (`.env`, `.aws/`, `ports.json`, `INPUTS.md`)."""
+    published_key_id: str = ""
+    """The key that `.env` names."""
+    input_names: tuple[tuple[str, str], ...] = ()
+    """(port id, name) of every input ever given a name: names are never reassigned."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Writeback:
+    """What we told the portal."""
+
+    lifecycle: str = ""
+    asset_id: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """All we know of a product that we have touched; one row in the store."""
+
+    key: Key
+    namespace: str
+    """As provisioned: it names the folder and the prefix."""
+    name: str = ""
+    phase: Phase = Phase.ACTIVE
+    finalizer: bool = False
+    prefix: bool = False
+    """The prefix is ours: the mark is written, and from then on this flag decides."""
+    credentials: Credentials = field(default_factory=Credentials)
+    workspace: WorkspaceState = field(default_factory=WorkspaceState)
+    writeback: Writeback = field(default_factory=Writeback)
+    grants: tuple[Grant, ...] = ()
+    conditions: tuple[Condition, ...] = ()
+    settled_digest: str = ""
+    """`Desired.digest` (and settings) of the last reconcile that left nothing to do."""
+    next_at: datetime | None = None
+    """When to look again without any event."""
+    verified_at: datetime | None = None
+    released_at: datetime | None = None
