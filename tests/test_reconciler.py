@@ -621,3 +621,36 @@ def test_a_product_being_deleted_is_let_go_although_the_store_was_lost() -> None
     assert SALES not in lost.portal.views
     assert lost.live_keys() == set()
     assert "sales" not in lost.folders.folders
+
+
+def test_a_principal_that_somebody_deleted_is_made_again_with_the_next_grant() -> None:
+    world = provisioned(w.a_producer(), b.a_consumer_view())
+    world.issuer.principals.pop(world.record(MARKETING).credentials.principal)
+    world.portal.put(b.a_consumer_view(b.a_link()))
+    world.settle(MARKETING)
+    assert world.may("marketing", "s3:GetObject", "sales/orders/x")
+
+
+def test_a_full_set_of_keys_is_settled_before_another_is_made() -> None:
+    world = provisioned(w.a_producer(), b.a_consumer_view())
+    principal = world.record(MARKETING).credentials.principal
+    stray = world.issuer.create_key(principal, None)
+    world.clock.advance(120)
+    world.portal.put(b.a_consumer_view(b.a_link()))
+    assert world.reconcile(MARKETING).status == "retry"
+    assert not world.issuer.knows(stray)
+    world.clock.advance(60)
+    world.settle(MARKETING)
+    assert world.may("marketing", "s3:GetObject", "sales/orders/x")
+
+
+def test_a_key_that_nobody_knows_is_given_a_minute() -> None:
+    world = provisioned(w.a_producer(), b.a_consumer_view())
+    stray = world.issuer.create_key(world.record(MARKETING).credentials.principal, None)
+    world.clock.advance(5)
+    world.portal.put(b.a_consumer_view(b.a_link()))
+    assert world.reconcile(MARKETING).status == "retry"
+    assert world.issuer.knows(stray)
+    world.clock.advance(61)
+    world.settle(MARKETING)
+    assert not world.issuer.knows(stray)

@@ -15,6 +15,7 @@ import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from provisioner import errors, model, names, plan, policy, ports
 from provisioner.steps import protocol
@@ -200,12 +201,20 @@ class CredentialsStep:
         run.save(credentials=unknown, grants=plan.common(run.record.grants, grants))
         run.effect(POLICY)
         try:
-            self._issuer.put_policy(run.record.credentials.principal, document)
+            self._replace_policy(run, document)
         except errors.PolicyTooLarge:
             _hold(run, policy_digest=before)
             raise
         held = dataclasses.replace(run.record.credentials, policy_digest=policy.digest(document))
         run.save(credentials=held, grants=grants)
+
+    def _replace_policy(self, run: protocol.Run, document: dict[str, Any]) -> None:
+        principal = run.record.credentials.principal
+        try:
+            self._issuer.put_policy(principal, document)
+        except errors.Conflict:  # somebody deleted the principal by hand
+            self._issuer.ensure_principal(principal, run.record.key.id)
+            self._issuer.put_policy(principal, document)
 
     def _create(self, run: protocol.Run) -> None:
         held = run.record.credentials

@@ -13,6 +13,11 @@ from pathlib import Path
 import pytest
 
 DEMO = (sys.executable, "-m", "provisioner", "demo")
+ENVIRONMENT = {
+    "PATH": os.environ["PATH"],
+    "PYTHONPATH": str(Path(__file__).parents[2]),
+    **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
+}
 _ADDRESS = re.compile(r"http://127\.0\.0\.1:(\d+)")
 
 
@@ -21,7 +26,7 @@ def test_the_demo_tells_its_story_and_every_call_is_answered_as_promised(tmp_pat
     done = subprocess.run(
         [*DEMO, "--folder", str(tmp_path / "demo"), "--picture", "tried.svg"],
         cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
@@ -40,7 +45,7 @@ def test_the_demo_does_not_empty_a_folder_that_is_not_its_own(tmp_path: Path) ->
     done = subprocess.run(
         [*DEMO, "--folder", str(tmp_path)],
         cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
@@ -54,7 +59,7 @@ def test_the_demo_refuses_a_path_that_cannot_stand_in_env(tmp_path: Path) -> Non
     done = subprocess.run(
         [*DEMO, "--folder", str(tmp_path / "my demo")],
         cwd=tmp_path,
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])},
+        env=ENVIRONMENT,
         capture_output=True,
         text=True,
         check=False,
@@ -69,12 +74,11 @@ def test_the_demo_refuses_a_path_that_cannot_stand_in_env(tmp_path: Path) -> Non
 def test_a_demo_that_is_told_to_end_leaves_nothing_running(
     tmp_path: Path, number: signal.Signals
 ) -> None:
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2])}
     ports: list[int] = []
     with subprocess.Popen(
         [*DEMO, "--folder", str(tmp_path / "demo")],
         cwd=tmp_path,
-        env=environment | {"PYTHONUNBUFFERED": "1"},
+        env=ENVIRONMENT | {"PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

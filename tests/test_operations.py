@@ -1,0 +1,101 @@
+"""Commands on their parts, beside a small portal; S3 and IAM are not there and not needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from provisioner import errors, model, operations, resync, settings
+from provisioner.demo import portal as fake_portal
+
+
+def straight(keys: Iterable[model.Key], title: str, total: int) -> Iterator[model.Key]:
+    yield from keys
+
+
+@pytest.fixture
+def portal() -> Iterator[fake_portal.RunningPortal]:
+    with fake_portal.RunningPortal(fake_portal.FakePortal(style="main")) as running:
+        yield running
+
+
+@pytest.fixture
+def read(portal: fake_portal.RunningPortal, tmp_path: Path) -> settings.Settings:
+    environ = {
+        "PROV_DPP_API_URL": portal.url,
+        "PROV_ISSUER": "iam",
+        "S3_ENDPOINT": "http://127.0.0.1:9",
+        "S3_ACCESS_KEY": "nobody",
+        "S3_SECRET_KEY": "knows",
+    }
+    return settings.load(environ, cwd=tmp_path, serving=False)
+
+
+def test_a_plan_finds_a_product_by_namespace_and_by_id(
+    portal: fake_portal.RunningPortal, read: settings.Settings
+) -> None:
+    product = portal.portal.state.create_product("sales", name="Sales")
+    portal.portal.state.create_product("hr", name="HR")
+    with operations.opened(read, read_only=True) as parts:
+        for name in ("sales", product, product.upper()):
+            (preview,) = operations.previews(parts, name, straight)
+            assert preview.desired.key.id == product
+        assert len(operations.previews(parts, None, straight)) == 2
+
+
+def test_a_name_that_nobody_knows_is_said(read: settings.Settings) -> None:
+    with operations.opened(read, read_only=True) as parts:
+        with pytest.raises(errors.PermanentError, match="neither portal nor store"):
+            operations.previews(parts, "nobody", straight)
+        with pytest.raises(errors.PermanentError, match="the store knows no such"):
+            operations.records(parts, "nobody")
+
+
+def test_a_product_that_only_the_store_knows_is_found_there(
+    portal: fake_portal.RunningPortal, read: settings.Settings
+) -> None:
+    product = portal.portal.state.create_product("sales", name="Sales")
+    with operations.opened(read) as parts:
+        (outcome,) = operations.reconcile(parts, "sales", straight)
+        assert outcome.status == "retry"  # there is no S3
+    portal.portal.state.delete_product(product)
+    with operations.opened(read) as parts:
+        (outcome,) = operations.reconcile(parts, "sales", straight)
+        assert outcome.status == "done"
+        (record,) = operations.records(parts, product)
+        assert record.released_at is not None
+
+
+def test_beside_a_service_a_product_is_only_queued(
+    portal: fake_portal.RunningPortal, read: settings.Settings
+) -> None:
+    portal.portal.state.create_product("sales", name="Sales")
+    with operations.opened(read) as serving:
+        assert serving.store.database.acquire()
+        with operations.opened(read) as beside:
+            (outcome,) = operations.reconcile(beside, "sales", straight)
+            assert outcome.status == "queued"
+            assert operations.ask_for_resync(beside, confirm_deletions=True)
+        assert serving.queue.depth() == (1, 0)
+        assert serving.store.flags.get(resync.CONFIRMED)
+
+
+def test_a_mass_deletion_that_is_held_back_is_noticed(read: settings.Settings) -> None:
+    with operations.opened(read) as parts:
+        assert operations.notices(parts) == ()
+        parts.store.flags.put(resync.MASS_DELETION, "9 of 9 products would be released")
+        (notice,) = operations.notices(parts)
+    assert "--confirm-deletions" in notice
+
+
+def test_rendering_over_something_is_refused(tmp_path: Path) -> None:
+    template = operations.template_folder({}, tmp_path)
+    text = {"name": "Sales", "description": "[[ 7*7 ]]"}
+    made = operations.render_into(tmp_path, template=template, namespace="sales", text=text)
+    assert "[[ 7*7 ]]" in (made / "README.md").read_text()
+    with pytest.raises(errors.NotOurs):
+        operations.render_into(tmp_path, template=template, namespace="sales", text=text)
+    with pytest.raises(errors.NameRejected):
+        operations.render_into(tmp_path, template=template, namespace="..", text=text)
