@@ -180,7 +180,7 @@ class World:
         product = state.create_product(namespace, lifecycle_id=known.lifecycle_id)
         state.products[product].finalizers += known.finalizers
         key = model.Key.product(product)
-        wanted, _ = parts.reconciler.desired(key)
+        wanted = parts.readings.desired(key)
         record = dataclasses.replace(
             pattern, key=key, namespace=namespace, name=namespace, settled_digest=wanted.digest
         )

@@ -18,6 +18,7 @@ from provisioner import (
     plan,
     portal,
     ports,
+    reading,
     reconciler,
     resync,
     s3,
@@ -55,6 +56,8 @@ class Parts:
     queue: workqueue.SqlWorkqueue
     portal: portal.HttpPortal
     reconciler: reconciler.Reconciler
+    observer: observer.Observer
+    readings: reading.Readings
     resync: resync.Resync
 
     @property
@@ -65,7 +68,7 @@ class Parts:
     @property
     def works(self) -> worker.Reconciles:
         """Return what reconciles leased keys in this mode."""
-        return observer.Observer(self.reconciler) if self.observes else self.reconciler
+        return self.observer if self.observes else self.reconciler
 
     def close(self) -> None:
         """Close what holds connections."""
@@ -93,13 +96,16 @@ def assemble(
         kept = store.open_store(settings.database_url, _seal_source(settings), clock=clock)
     queue = workqueue.SqlWorkqueue(kept.database, clock=clock, lease_seconds=_LEASE_SECONDS)
     reader = portal.HttpPortal(base_url=settings.dpp_api_url, api_key=settings.dpp_api_key)
+    steps = _steps(settings, reader)
+    readings = reading.Readings(
+        portal=reader, records=kept.records, rules=_rules(settings), clock=clock
+    )
     reconciles = reconciler.Reconciler(
-        portal=reader,
+        readings=readings,
         records=kept.records,
         links=kept.links,
         queue=queue,
-        steps=_steps(settings, reader),
-        rules=_rules(settings),
+        steps=steps,
         clock=clock,
         metrics=metrics,
         checkpoint=checkpoint,
@@ -112,9 +118,11 @@ def assemble(
         queue=queue,
         portal=reader,
         reconciler=reconciles,
+        observer=observer.Observer(readings, steps=steps, clock=clock),
+        readings=readings,
         resync=resync.Resync(
             portal=reader,
-            desires=reconciles,
+            desires=readings,
             digests=kept.records,
             queue=queue,
             flags=kept.flags,

@@ -1,23 +1,62 @@
-"""Do what `PROV_MODE=observe` asks for: look at leased keys, and touch nothing."""
+"""Look, and touch nothing: what `provisioner plan` prints and `PROV_MODE=observe` asks for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from provisioner import model, reconciler
+from provisioner import model, names, obstacles, plan, ports, reading
+from provisioner.steps import protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preview:
+    """What a reconcile would do, and who would gain or lose which access."""
+
+    desired: model.Desired
+    record: model.Record
+    actions: tuple[model.Action, ...]
+    access: tuple[plan.AccessChange, ...]
+    conditions: tuple[model.Condition, ...]
 
 
 class Observer:
-    """Stand in for the reconciler where `PROV_MODE=observe`: plan, and touch nothing."""
+    """Plan by the portal and the store alone; stands in for the reconciler where asked to."""
 
-    def __init__(self, reconciles: reconciler.Reconciler) -> None:
-        self._reconciler = reconciles
+    def __init__(
+        self, readings: reading.Readings, *, steps: Sequence[protocol.Step], clock: ports.Clock
+    ) -> None:
+        self._readings = readings
+        self._steps = tuple(steps)
+        self._clock = clock
+
+    def preview(self, key: model.Key) -> Preview:
+        """Plan one product without any effect."""
+        wanted = self._readings.judged(key, self._readings.view(key), foreseeing=True)
+        record = self._readings.record(wanted)
+        conditions = list(wanted.conditions)
+        actions: list[model.Action] = []
+        if record is None:
+            record = model.Record(key=key, namespace="", phase=model.Phase.GONE)
+        elif not names.is_namespace(record.namespace):
+            message = "the namespace is not safe; nothing is touched"
+            conditions.append(obstacles.condition("NameRejected", message, self._clock()))
+        else:
+            for step in protocol.in_order(self._steps, wanted):
+                actions.extend(step.plan(wanted, record, self._clock()))
+        return Preview(
+            desired=wanted,
+            record=record,
+            actions=tuple(actions),
+            access=plan.access_changes(record.grants, wanted.grants),
+            conditions=tuple(conditions),
+        )
 
     def reconcile(
         self, lease: model.Lease, guard: Callable[[], None] = lambda: None
     ) -> model.Outcome:
         """Return what a reconcile would do."""
-        seen = self._reconciler.preview(lease.key)
+        seen = self.preview(lease.key)
         return model.Outcome(
             key=lease.key,
             status="observed",

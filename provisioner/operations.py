@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from provisioner import assembly, errors, model, names, reconciler, resync, settings, worker
+from provisioner import assembly, errors, model, names, observer, resync, settings, worker
 from provisioner.settings import rules
 from provisioner.workspace import render
 
@@ -39,10 +39,10 @@ def _exists(url: str) -> bool:
 
 def previews(
     parts: assembly.Parts, name: str | None, progress: Progress
-) -> tuple[reconciler.Preview, ...]:
+) -> tuple[observer.Preview, ...]:
     """Plan one product, or all that the portal lists, without any effect."""
     keys = _keys(parts, name)
-    return tuple(parts.reconciler.preview(key) for key in progress(keys, "reading", len(keys)))
+    return tuple(parts.observer.preview(key) for key in progress(keys, "reading", len(keys)))
 
 
 def records(parts: assembly.Parts, name: str | None) -> tuple[model.Record, ...]:

@@ -1,18 +1,16 @@
 """Reconcile one key: read everything again, plan, apply one idempotent action after another.
 
 Never branches on which event came. What is found out on the way stands in the record, so a run
-that stops anywhere is continued by the next. `preview` is the same without any effect.
+that stops anywhere is continued by the next. `observer` is the same without any effect.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
-from provisioner import errors, grants, model, names, obstacles, plan, ports, telemetry
+from provisioner import errors, grants, model, names, obstacles, ports, reading, telemetry
 from provisioner.steps import protocol
 
 _log = telemetry.Log(__name__)
@@ -22,103 +20,29 @@ def no_checkpoint(effect: str) -> None:
     """Let every effect pass."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Preview:
-    """What a reconcile would do, and who would gain or lose which access."""
-
-    desired: model.Desired
-    record: model.Record
-    actions: tuple[model.Action, ...]
-    access: tuple[plan.AccessChange, ...]
-    conditions: tuple[model.Condition, ...]
-
-
 class Reconciler:
     """Make what one product has equal to what the portal says it should have."""
 
     def __init__(
         self,
         *,
-        portal: ports.PortalReader,
+        readings: reading.Readings,
         records: ports.Records,
         links: ports.Links,
         queue: ports.Workqueue,
         steps: Sequence[protocol.Step],
-        rules: plan.Rules,
         clock: ports.Clock,
         metrics: telemetry.Metrics,
         checkpoint: Callable[[str], None] = no_checkpoint,
     ) -> None:
-        self._portal = portal
+        self._readings = readings
         self._records = records
         self._links = links
         self._queue = queue
         self._steps = tuple(steps)
-        self._rules = rules
         self._clock = clock
         self._metrics = metrics
         self._checkpoint = checkpoint
-
-    def desired(self, key: model.Key) -> tuple[model.Desired, model.PortalView | None]:
-        """Read the portal and compute what the product should have."""
-        view = self._portal.view(key)
-        return self._judged(key, view), view
-
-    def _judged(
-        self, key: model.Key, view: model.PortalView | None, *, foreseeing: bool = False
-    ) -> model.Desired:
-        """Compute what follows from a reading of the portal.
-
-        Foreseeing, producers that the store does not know yet count as provisioned.
-        """
-        namespaces: dict[str, str] = {}
-        for producer in view.producers if view else ():
-            known = self._records.load(model.Key.product(producer.id))
-            if known is not None and known.prefix:
-                namespaces[producer.id] = known.namespace
-            elif known is None and foreseeing:
-                namespaces[producer.id] = producer.namespace
-        return plan.desired(key, view, rules=self._rules, namespaces=namespaces, now=self._clock())
-
-    def preview(self, key: model.Key) -> Preview:
-        """Plan without any effect, by the portal and the store alone."""
-        wanted = self._judged(key, self._portal.view(key), foreseeing=True)
-        record = self._begin(wanted)
-        conditions = list(wanted.conditions)
-        actions: list[model.Action] = []
-        if record is None:
-            record = model.Record(key=key, namespace="", phase=model.Phase.GONE)
-        elif not names.is_namespace(record.namespace):
-            message = "the namespace is not safe; nothing is touched"
-            conditions.append(obstacles.condition("NameRejected", message, self._clock()))
-        else:
-            for step in self._in_order(wanted):
-                actions.extend(step.plan(wanted, record, self._clock()))
-        return Preview(
-            desired=wanted,
-            record=record,
-            actions=tuple(actions),
-            access=plan.access_changes(record.grants, wanted.grants),
-            conditions=tuple(conditions),
-        )
-
-    def _begin(self, wanted: model.Desired) -> model.Record | None:
-        """Load the record, or begin one for a product seen for the first time.
-
-        As long as nothing bears its name, the record follows the portal's.
-        """
-        product, known = wanted.product, self._records.load(wanted.key)
-        if product is None:
-            return known
-        if known is None:
-            first = model.Record(key=wanted.key, namespace=product.namespace, name=product.name)
-            if wanted.phase is not model.Phase.GONE:
-                return first
-            ours = self._rules.finalizer in (product.finalizers or ())
-            return _as_if_provisioned(first) if ours else None
-        if known.prefix or known.workspace.rendered or known.credentials.principal:
-            return known
-        return dataclasses.replace(known, namespace=product.namespace)
 
     def reconcile(
         self, lease: model.Lease, guard: Callable[[], None] = lambda: None
@@ -134,13 +58,13 @@ class Reconciler:
             self._checkpoint(effect)
 
         try:
-            view = self._portal.view(lease.key)
+            view = self._readings.view(lease.key)
             # Before producers are looked up: either their prefix is seen, or we are by them.
             self._links.replace(lease.key, view.links if view else (), lease)
-            wanted = self._judged(lease.key, view)
+            wanted = self._readings.judged(lease.key, view)
         except (errors.TemporaryError, errors.PermanentError) as error:
             return self._blind(error, lease, checkpoint)
-        record = self._begin(wanted)
+        record = self._readings.record(wanted)
         if record is None:
             return model.Outcome(key=lease.key, status="done", message="unknown to the portal")
         outcome = self._run(self._begun(wanted, record, lease, checkpoint), lease)
@@ -207,7 +131,7 @@ class Reconciler:
             run.record = self._observe(run)
             # From here on a product that vanishes is found by resync: it is known.
             self._remember(run, lease)
-            for step in self._in_order(run.desired):
+            for step in protocol.in_order(self._steps, run.desired):
                 owned = run.record.prefix
                 self._apply(step, run, applied, conditions)
                 if run.record.prefix and not owned:
@@ -228,14 +152,14 @@ class Reconciler:
 
     def _withdraw(self, run: protocol.Run, applied: list[str]) -> None:
         """Take away first what is no longer granted: nothing that fails may hold that up."""
-        for step in self._in_order(run.desired):
+        for step in protocol.in_order(self._steps, run.desired):
             for action in step.plan(run.desired, run.record, self._clock()):
                 if action.urgent:
                     self._carry_out(step, action, run, applied)
 
     def _observe(self, run: protocol.Run) -> model.Record:
         record = run.record
-        for step in self._in_order(run.desired):
+        for step in protocol.in_order(self._steps, run.desired):
             record = step.observe(record, run.desired)
         return record
 
@@ -243,12 +167,6 @@ class Reconciler:
         """Store the first record before the first effect."""
         if self._records.load(run.record.key) is None:
             self._records.save(run.record, lease)
-
-    def _in_order(self, wanted: model.Desired) -> tuple[protocol.Step, ...]:
-        """Make forwards, release backwards."""
-        if wanted.phase is model.Phase.ACTIVE:
-            return self._steps
-        return tuple(reversed(self._steps))
 
     def _apply(
         self,
@@ -316,18 +234,3 @@ class Reconciler:
             message=message,
             next_at=run.record.next_at,
         )
-
-
-def _as_if_provisioned(record: model.Record) -> model.Record:
-    """Assume all that can be found by its name: a store was lost, but our finalizer is there.
-
-    Releasing what is not there is success; without this the portal would wait for us for ever.
-    """
-    if not names.is_namespace(record.namespace):
-        return record
-    principal = names.principal(record.namespace, record.key.id)
-    return dataclasses.replace(
-        record,
-        credentials=model.Credentials(principal=principal),
-        workspace=model.WorkspaceState(rendered=True),
-    )

@@ -23,7 +23,7 @@ _log = telemetry.Log(__name__)
 class Desires(Protocol):
     """Compute what one product should have now."""
 
-    def desired(self, key: model.Key) -> tuple[model.Desired, model.PortalView | None]:
+    def desired(self, key: model.Key) -> model.Desired:
         """Read the portal and compute what the product should have."""
 
 
@@ -101,7 +101,7 @@ class Resync:
         if not settled:
             return True
         try:
-            wanted, _ = self._desires.desired(key)
+            wanted = self._desires.desired(key)
         except errors.PermanentError:
             return True  # its own reconcile will say why
         except errors.TemporaryError:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from provisioner import reconciler
+    from provisioner import observer
 
 
 _PIPED_WIDTH = 120
@@ -68,7 +68,7 @@ def _row(table: Table, *cells: str, style: str | None = None) -> None:
     table.add_row(*(Text(errors.printable(cell)) for cell in cells), style=style)
 
 
-def show_plan(out: Console, previews: Sequence[reconciler.Preview]) -> None:
+def show_plan(out: Console, previews: Sequence[observer.Preview]) -> None:
     """Print what would be made, who would gain or lose which access, and what stands in the way."""
     made = _table("What would be done", "product", "step", "action", "on")
     access = _table("Who would gain or lose access", "", "consumer", "may", "where", "until")
@@ -91,7 +91,7 @@ def show_plan(out: Console, previews: Sequence[reconciler.Preview]) -> None:
     out.print(_count(previews))
 
 
-def _count(previews: Sequence[reconciler.Preview]) -> str:
+def _count(previews: Sequence[observer.Preview]) -> str:
     """Say how many products were read, and how they are."""
     changing = sum(1 for each in previews if each.actions)
     blocked = sum(1 for each in previews if each.conditions)

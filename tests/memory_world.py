@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from provisioner import grants, model, plan, reconciler, telemetry, worker
+from provisioner import grants, model, observer, plan, reading, reconciler, telemetry, worker
 from provisioner.steps import credentials, finalizer, prefix, retirement, workspace, writeback
 from tests import builders as b
 from tests import memory_portal, memory_s3, memory_store, memory_workspaces
@@ -36,23 +36,30 @@ class MemoryWorld:
         self.effects: list[str] = []
         self.checkpoint: Callable[[str], None] = lambda effect: None
         self.metrics = telemetry.Metrics()
-        self.reconciler = reconciler.Reconciler(
+        steps = (
+            finalizer.FinalizerStep(self.portal, "ours"),
+            prefix.PrefixStep(self.objects, BUCKET),
+            credentials.CredentialsStep(
+                self.issuer, self.prober, bucket=BUCKET, rotation=credentials.Rotation()
+            ),
+            workspace.WorkspaceStep(self.folders, SURROUNDINGS),
+            retirement.RetirementStep(self.issuer, grace_seconds=GRACE_SECONDS),
+            writeback.LifecycleStep(self.portal, lifecycle=lifecycle),
+            writeback.AssetStep(self.portal, bucket=BUCKET),
+        )
+        readings = reading.Readings(
             portal=self.portal,
+            records=self.store.records,
+            rules=plan.Rules(bucket=BUCKET, finalizer="ours"),
+            clock=self.clock,
+        )
+        self.observer = observer.Observer(readings, steps=steps, clock=self.clock)
+        self.reconciler = reconciler.Reconciler(
+            readings=readings,
             records=self.store.records,
             links=self.store.links,
             queue=self.store.queue,
-            steps=(
-                finalizer.FinalizerStep(self.portal, "ours"),
-                prefix.PrefixStep(self.objects, BUCKET),
-                credentials.CredentialsStep(
-                    self.issuer, self.prober, bucket=BUCKET, rotation=credentials.Rotation()
-                ),
-                workspace.WorkspaceStep(self.folders, SURROUNDINGS),
-                retirement.RetirementStep(self.issuer, grace_seconds=GRACE_SECONDS),
-                writeback.LifecycleStep(self.portal, lifecycle=lifecycle),
-                writeback.AssetStep(self.portal, bucket=BUCKET),
-            ),
-            rules=plan.Rules(bucket=BUCKET, finalizer="ours", scope=scope),
+            steps=steps,
             clock=self.clock,
             metrics=self.metrics,
             checkpoint=self._note,

@@ -75,14 +75,14 @@ def test_a_second_run_writes_nothing_anywhere() -> None:
 
 def test_planning_after_applying_yields_nothing() -> None:
     world = MemoryWorld(w.a_producer())
-    assert world.reconciler.preview(SALES).actions
+    assert world.observer.preview(SALES).actions
     world.settle(SALES)
-    assert world.reconciler.preview(SALES).actions == ()
+    assert world.observer.preview(SALES).actions == ()
 
 
 def test_a_preview_touches_nothing() -> None:
     world = MemoryWorld(w.a_producer())
-    preview = world.reconciler.preview(SALES)
+    preview = world.observer.preview(SALES)
     assert [action.verb for action in preview.actions][:2] == ["add-finalizer", "claim-prefix"]
     assert world.portal.writes == []
     assert world.objects.objects == {}
@@ -437,7 +437,7 @@ def test_a_consumer_that_came_before_its_producer_is_queued_once_there_is_a_pref
 
 def test_a_preview_foresees_what_producers_that_are_new_will_grant() -> None:
     world = MemoryWorld(w.a_producer(), b.a_consumer_view(b.a_link()))
-    assert [each.location.prefix for each in world.reconciler.preview(MARKETING).access] == [
+    assert [each.location.prefix for each in world.observer.preview(MARKETING).access] == [
         "sales/orders/"
     ]
 

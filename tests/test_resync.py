@@ -32,10 +32,10 @@ class World:
             metrics=self.metrics,
         )
 
-    def desired(self, key: model.Key) -> tuple[model.Desired, model.PortalView | None]:
+    def desired(self, key: model.Key) -> model.Desired:
         view = self.portal.view(key)
         rules = plan.Rules(bucket="lake")
-        return plan.desired(key, view, rules=rules, namespaces={}, now=self.clock()), view
+        return plan.desired(key, view, rules=rules, namespaces={}, now=self.clock())
 
     def settle(self, keys: Iterable[model.Key]) -> None:
         """Pretend that every key was reconciled."""
@@ -43,10 +43,10 @@ class World:
             self.store.queue.touch([key], model.Priority.EVENT)
             lease = self.store.queue.lease("test")
             assert lease is not None
-            wanted, view = self.desired(key)
-            assert view is not None
+            wanted = self.desired(key)
+            assert wanted.product is not None
             record = model.Record(
-                key=key, namespace=view.product.namespace, settled_digest=wanted.digest
+                key=key, namespace=wanted.product.namespace, settled_digest=wanted.digest
             )
             self.store.records.save(record, lease)
             self.store.queue.done(lease, model.Outcome(key=key, status="done"))

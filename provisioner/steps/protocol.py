@@ -7,7 +7,7 @@ effect, so that a process killed between any two of them is continued by the nex
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -81,3 +81,8 @@ class Step(Protocol):
 
     def next_at(self, desired: model.Desired, record: model.Record) -> datetime | None:
         """Return when time alone will give this step something to do."""
+
+
+def in_order(steps: Sequence[Step], wanted: model.Desired) -> tuple[Step, ...]:
+    """Make forwards, release backwards."""
+    return tuple(steps) if wanted.phase is model.Phase.ACTIVE else tuple(reversed(steps))

@@ -1,0 +1,86 @@
+"""Read what is wanted of one product, and what is known of it: each run begins here.
+
+The reconciler acts on it, the observer shows it, and resync compares its digest.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from provisioner import model, names, plan, ports
+
+
+class Readings:
+    """Turn the portal's words and the store's into a desired state and a record."""
+
+    def __init__(
+        self,
+        *,
+        portal: ports.PortalReader,
+        records: ports.Records,
+        rules: plan.Rules,
+        clock: ports.Clock,
+    ) -> None:
+        self._portal = portal
+        self._records = records
+        self._rules = rules
+        self._clock = clock
+
+    def view(self, key: model.Key) -> model.PortalView | None:
+        """Read the portal."""
+        return self._portal.view(key)
+
+    def desired(self, key: model.Key) -> model.Desired:
+        """Read the portal and compute what the product should have."""
+        return self.judged(key, self.view(key))
+
+    def judged(
+        self, key: model.Key, view: model.PortalView | None, *, foreseeing: bool = False
+    ) -> model.Desired:
+        """Compute what follows from a reading of the portal.
+
+        A link opens nothing until its producer has a prefix of its own. Foreseeing, producers
+        that the store does not know yet count as provisioned.
+        """
+        namespaces: dict[str, str] = {}
+        for producer in view.producers if view else ():
+            known = self._records.load(model.Key.product(producer.id))
+            if known is not None and known.prefix:
+                namespaces[producer.id] = known.namespace
+            elif known is None and foreseeing:
+                namespaces[producer.id] = producer.namespace
+        return plan.desired(key, view, rules=self._rules, namespaces=namespaces, now=self._clock())
+
+    def record(self, wanted: model.Desired) -> model.Record | None:
+        """Load the record, or begin one for a product seen for the first time.
+
+        As long as nothing bears its name, the record follows the portal's. None for what is
+        going without ever having been ours.
+        """
+        product, known = wanted.product, self._records.load(wanted.key)
+        if product is None:
+            return known
+        if known is None:
+            first = model.Record(key=wanted.key, namespace=product.namespace, name=product.name)
+            if wanted.phase is not model.Phase.GONE:
+                return first
+            ours = self._rules.finalizer in (product.finalizers or ())
+            return _as_if_provisioned(first) if ours else None
+        if known.prefix or known.workspace.rendered or known.credentials.principal:
+            return known
+        return dataclasses.replace(known, namespace=product.namespace)
+
+
+def _as_if_provisioned(record: model.Record) -> model.Record:
+    """Assume all that can be found by its name: a store was lost, but our finalizer is there.
+
+    Releasing what is not there is success; without this the portal would wait for us for ever.
+    """
+    if not names.is_namespace(record.namespace):
+        return record
+    principal = names.principal(record.namespace, record.key.id)
+    return dataclasses.replace(
+        record,
+        credentials=model.Credentials(principal=principal),
+        workspace=model.WorkspaceState(rendered=True),
+    )
