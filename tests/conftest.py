@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 
+import hypothesis
 import pytest
+
+# A busy machine is no defect: nothing here is timed.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 _OURS = ("PROV_", "S3_", "IAM_", "AWS_", "WEBHOOK_")
 
