@@ -610,17 +610,58 @@ def test_nobody_who_is_unknown_to_portal_and_store_is_provisioned() -> None:
     assert (outcome.status, world.effects) == ("done", [])
 
 
+def without_its_store(world: MemoryWorld) -> MemoryWorld:
+    """Return the same world with an empty store."""
+    lost = MemoryWorld()
+    lost.clock.advance((world.clock() - lost.clock()).total_seconds())
+    lost.portal.views, lost.objects = world.portal.views, world.objects
+    lost.issuer.principals, lost.folders.folders = world.issuer.principals, world.folders.folders
+    lost.issuer._numbers = world.issuer._numbers
+    lost.folders._claims = world.folders._claims
+    return lost
+
+
 def test_a_product_being_deleted_is_let_go_although_the_store_was_lost() -> None:
     world = provisioned()
     world.portal.delete(SALES)
-    lost = MemoryWorld()
-    lost.portal.views, lost.objects = world.portal.views, world.objects
-    lost.issuer.principals, lost.folders.folders = world.issuer.principals, world.folders.folders
-    lost.folders._claims = world.folders._claims
+    lost = without_its_store(world)
     assert lost.reconcile(SALES).status == "done"
     assert SALES not in lost.portal.views
     assert lost.live_keys() == set()
     assert "sales" not in lost.folders.folders
+
+
+def test_keys_die_first_although_the_store_was_lost() -> None:
+    world = provisioned()
+    world.portal.delete(SALES)
+    lost = without_its_store(world)
+
+    def full(namespace: str, product_id: str) -> None:
+        raise errors.DiskUnavailable("the disk is full")
+
+    lost.folders.retract = full  # type: ignore[method-assign]
+    assert lost.reconcile(SALES).status == "retry"
+    assert lost.live_keys() == set()
+
+
+def test_a_key_from_before_the_store_was_lost_retires_like_any_other() -> None:
+    world = provisioned()
+    world.clock.advance(600)
+    before = world.published_key("sales")
+    assert before is not None
+    lost = without_its_store(world)
+    lost.checkpoint = lambda effect: _works(lost, "sales")
+    lost.settle(SALES)
+    assert lost.published_key("sales") != before
+    assert lost.issuer.knows(before)
+    lost.clock.advance(w.GRACE_SECONDS)
+    lost.settle(SALES)
+    assert not lost.issuer.knows(before)
+    assert len(lost.live_keys()) == 1
+
+
+def _works(world: MemoryWorld, namespace: str) -> None:
+    assert world.may(namespace, "s3:PutObject", f"{namespace}/x")
 
 
 def test_a_principal_that_somebody_deleted_is_made_again_with_the_next_grant() -> None:

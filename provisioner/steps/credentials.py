@@ -6,6 +6,7 @@ The order is the promise (see `retirement` for its second half): at every instan
     record-intent -> ensure-principal -> put-policy -> create-key -> prove-key -> commit-key
     an intent left by an earlier run: the same, with settle-keys before a key is made
     grants changed: put-policy before all else; and, where asked for, a new key once none retires
+    commit-key: all other keys of the principal retire, those that a lost store knew among them
 """
 
 from __future__ import annotations
@@ -240,14 +241,22 @@ class CredentialsStep:
             )
 
     def _commit(self, run: protocol.Run) -> None:
+        """Make the proven key the current one; every other key of the principal retires.
+
+        One that the store does not know is from before the store was lost: `.env` may still hold it.
+        """
         held = run.record.credentials
-        old = (model.Retiring(key_id=held.current.id),) if held.current else ()
+        proven = _intent(held).key
+        known = {key.key_id for key in held.retiring} | {proven.id if proven else ""}
+        old = [held.current.id] if held.current else []
+        old += [key.id for key in self._issuer.list_keys(held.principal) if key.id not in old]
         _hold(
             run,
-            current=_intent(held).key,
+            current=proven,
             issued_at=run.now(),
             pending=None,
-            retiring=held.retiring + old,
+            retiring=held.retiring
+            + tuple(model.Retiring(key_id=each) for each in old if each not in known),
             grants_digest=_grants_digest(run.desired),
         )
 

@@ -35,8 +35,8 @@ class RetirementStep:
         """Start the grace of what was replaced, delete what is due."""
         held = record.credentials
         if desired.phase is not model.Phase.ACTIVE:
-            alive = held.current or held.pending or held.retiring
-            return (self._action(KILL, held.principal),) if alive else ()
+            # As long as there is a principal it may have keys that the store does not know.
+            return (self._action(KILL, held.principal),) if held.principal else ()
         published = held.current and record.workspace.published_key_id == held.current.id
         starting = [k for k in held.retiring if k.delete_after is None] if published else []
         due = [k for k in held.retiring if k.delete_after and k.delete_after <= now]
