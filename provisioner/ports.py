@@ -222,7 +222,11 @@ class Workqueue(Protocol):
 
 
 class Records(Protocol):
-    """Keep what we know of each product, secrets sealed; every write is fenced by a lease."""
+    """Keep what we know of each product, secrets sealed; every write is fenced by a lease.
+
+    What one module alone asks of the same store stands there: `resync.Digests`, and
+    `status.ProductRecords` for a person who looks.
+    """
 
     def load(self, key: model.Key) -> model.Record | None:
         """Return the record of a key."""
@@ -230,11 +234,8 @@ class Records(Protocol):
     def save(self, record: model.Record, lease: model.Lease) -> None:
         """Write a record; raise `LeaseLost` where the lease is no longer ours."""
 
-    def forget(self, key: model.Key, lease: model.Lease) -> None:
-        """Drop a record; its history stays."""
-
     def known(self) -> tuple[model.Record, ...]:
-        """Return every record, by namespace."""
+        """Return every record, by namespace; without secrets, so they cannot be saved."""
 
     def due(self, now: datetime) -> tuple[model.Key, ...]:
         """Return the keys whose `next_at` has come and that are not in the queue."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Protocol
 
 from provisioner import errors, model, ports, telemetry
@@ -30,8 +29,8 @@ class Desires(Protocol):
 class Digests(Protocol):
     """Tell cheaply what was settled."""
 
-    def digests(self) -> Mapping[model.Key, tuple[str, datetime | None]]:
-        """Return the settled digest and the next date of every product not yet released."""
+    def digests(self) -> Mapping[model.Key, str]:
+        """Return the settled digest of every product not yet released; "" where none is."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +92,9 @@ class Resync:
         self._queue.touch(keys, model.Priority.RESYNC)
         return Report(listed=len(listed), queued=len(keys), vanished=len(going), guarded=guarded)
 
-    def _differs(
-        self, key: model.Key, known: Mapping[model.Key, tuple[str, datetime | None]]
-    ) -> bool:
+    def _differs(self, key: model.Key, known: Mapping[model.Key, str]) -> bool:
         """Tell whether the portal now wants something else than was settled."""
-        settled, _ = known.get(key, ("", None))
+        settled = known.get(key, "")
         if not settled:
             return True
         try:

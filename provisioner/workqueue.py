@@ -10,7 +10,7 @@ import dataclasses
 import itertools
 import secrets
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from provisioner import errors, model, ports
 from provisioner.store import history, queueing
@@ -100,11 +100,6 @@ class SqlWorkqueue:
         """Count (waiting, running) keys."""
         with self._database.reading() as connection:
             return queueing.depth(connection)
-
-    def next_ready_at(self) -> datetime | None:
-        """Return when the first waiting key is ready (the past where one is), None without any."""
-        with self._database.reading() as connection:
-            return queueing.next_ready_at(connection)
 
 
 def _batches(keys: Iterable[model.Key]) -> Iterator[list[model.Key]]:

@@ -180,11 +180,6 @@ class MemoryWorkqueue:
             running = sum(row.token is not None for row in self._state.queue.values())
             return len(self._state.queue) - running, running
 
-    def next_ready_at(self) -> datetime | None:
-        with self._state.lock:
-            waiting = (row.ready_at for row in self._state.queue.values() if row.token is None)
-            return min(waiting, default=None)
-
     def _note(self, outcome: model.Outcome) -> None:
         shown = dataclasses.asdict(outcome)
         del shown["key"]

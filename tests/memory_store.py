@@ -85,12 +85,8 @@ class MemoryRecords:
         behind = (each for each in self._all() if after is None or str(each.key) > str(after))
         return tuple(map(_without_secrets, itertools.islice(behind, limit)))
 
-    def digests(self) -> Mapping[model.Key, tuple[str, datetime | None]]:
-        return {
-            each.key: (each.settled_digest, each.next_at)
-            for each in self._all()
-            if each.released_at is None
-        }
+    def digests(self) -> Mapping[model.Key, str]:
+        return {each.key: each.settled_digest for each in self._all() if each.released_at is None}
 
     def due(self, now: datetime) -> tuple[model.Key, ...]:
         due = [
@@ -107,11 +103,6 @@ class MemoryRecords:
             raise ValueError("a key without its secret cannot be stored")
         with self._state.fenced(lease):
             self._state.records[record.key] = record
-
-    def forget(self, key: model.Key, lease: model.Lease) -> None:
-        self._check(key, lease)
-        with self._state.fenced(lease):
-            self._state.records.pop(key, None)
 
     def _all(self) -> list[model.Record]:
         with self._state.lock:

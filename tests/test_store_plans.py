@@ -66,7 +66,6 @@ def test_nothing_that_happens_per_event_walks_over_a_table(url: str, tmp_path: P
         again = queue.lease("w")
         assert again is not None
         queue.retry(again, model.Outcome(key=opened_store.A, status="retry"), 5)
-        queue.next_ready_at()
         queue.reap()
         opened.history.outcomes(opened_store.A, limit=5)
         opened.history.deliveries(limit=5, before=99)

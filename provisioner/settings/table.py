@@ -139,7 +139,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "S3_CREATE_BUCKET",
         types.boolean,
-        "make the bucket at start if it is not there",
+        "make the bucket if it is not there when the first product needs it",
         default="true",
     ),
     Setting(

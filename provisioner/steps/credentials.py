@@ -243,7 +243,7 @@ class CredentialsStep:
     def _commit(self, run: protocol.Run) -> None:
         """Make the proven key the current one; every other key of the principal retires.
 
-        One that the store does not know is from before the store was lost: `.env` may still hold it.
+        One that the store does not know is older than a store that was lost: `.env` may hold it.
         """
         held = run.record.credentials
         proven = _intent(held).key

@@ -191,12 +191,6 @@ def free(connection: sqlalchemy.Connection, expired_at: datetime | None) -> int:
     return connection.execute(statement).rowcount
 
 
-def next_ready_at(connection: sqlalchemy.Connection) -> datetime | None:
-    """Return when the first waiting key is ready; the past where one is."""
-    first = (connection.scalar(_first_waiting(p, _waiting.c.ready_at)) for p in (_EVENT, _RESYNC))
-    return min((moment for moment in first if moment is not None), default=None)
-
-
 def depth(connection: sqlalchemy.Connection) -> tuple[int, int]:
     """Count (waiting, running) keys."""
     count = select(sqlalchemy.func.count()).select_from(_queue)

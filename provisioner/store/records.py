@@ -46,8 +46,8 @@ class SqlRecords:
         with self._database.reading() as connection:
             return tuple(codec.decode(state, {}) for state in _page(connection, limit, after))
 
-    def digests(self) -> Mapping[model.Key, tuple[str, datetime | None]]:
-        """Return settled digest and next date of every product not yet released."""
+    def digests(self) -> Mapping[model.Key, str]:
+        """Return the settled digest of every product not yet released."""
         with self._database.reading() as connection:
             return _digests(connection)
 
@@ -68,14 +68,6 @@ class SqlRecords:
         with self._database.writing() as connection:
             queueing.fence(connection, lease, self._clock())
             _put(connection, record, state=state, sealed=sealed)
-
-    def forget(self, key: model.Key, lease: model.Lease) -> None:
-        """Drop a record; its history stays, and so do its links."""
-        if key != lease.key:
-            raise errors.LeaseLost("the lease is for another key", key=str(lease.key))
-        with self._database.writing() as connection:
-            queueing.fence(connection, lease, self._clock())
-            connection.execute(sqlalchemy.delete(_records).where(_records.c.key == str(key)))
 
     def _opened(self, state: str, sealed: str | None) -> model.Record:
         secrets = json.loads(self._seal.open(sealed)) if sealed else {}
@@ -128,15 +120,12 @@ def _page(
     return connection.execute(statement).scalars()
 
 
-def _digests(
-    connection: sqlalchemy.Connection,
-) -> Mapping[model.Key, tuple[str, datetime | None]]:
+def _digests(connection: sqlalchemy.Connection) -> Mapping[model.Key, str]:
     """Read what resync compares, without the JSON."""
-    statement = select(_records.c.key, _records.c.settled_digest, _records.c.next_at).where(
+    statement = select(_records.c.key, _records.c.settled_digest).where(
         _records.c.released_at.is_(None)
     )
-    found = connection.execute(statement)
-    return {model.Key.parse(key): (digest, next_at) for key, digest, next_at in found}
+    return {model.Key.parse(key): digest for key, digest in connection.execute(statement)}
 
 
 def _due(connection: sqlalchemy.Connection, now: datetime) -> tuple[model.Key, ...]:

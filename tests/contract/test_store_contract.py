@@ -34,17 +34,11 @@ class Records(ports.Records, Protocol):
     def digests(self) -> object: ...
 
 
-class Queue(ports.Workqueue, Protocol):
-    """What the queue does besides its port."""
-
-    def next_ready_at(self) -> datetime | None: ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class World:
     """One implementation of every port, and its clock."""
 
-    queue: Queue
+    queue: ports.Workqueue
     inbox: ports.Inbox
     records: Records
     links: ports.Links
@@ -63,7 +57,9 @@ class World:
         return lease
 
 
-def _of(parts: store.Store | memory_store.MemoryStore, queue: Queue, clock: object) -> World:
+def _of(
+    parts: store.Store | memory_store.MemoryStore, queue: ports.Workqueue, clock: object
+) -> World:
     assert isinstance(clock, memory_store.SettableClock)
     return World(
         queue=queue,
@@ -190,7 +186,6 @@ def _record(key: model.Key = A, namespace: str = "sales", **changes: object) -> 
 
 def test_an_empty_queue_hands_out_nothing(world: World) -> None:
     assert world.queue.lease("w") is None
-    assert world.queue.next_ready_at() is None
     assert world.queue.depth() == (0, 0)
 
 
@@ -257,7 +252,6 @@ def test_a_resync_during_a_run_that_fails_does_not_cut_the_wait_short(world: Wor
 
 def test_a_failed_key_waits_for_its_delay_and_counts_its_failures(world: World) -> None:
     world.queue.retry(world.leased(A), _outcome(A, "retry"), 10)
-    assert world.queue.next_ready_at() == world.clock() + timedelta(seconds=10)
     world.clock.advance(9.999)
     assert world.queue.lease("w") is None
     world.clock.advance(0.001)
@@ -401,7 +395,6 @@ _WRITES: dict[str, Callable[[World, model.Lease], object]] = {
     "done": lambda w, lease: w.queue.done(lease, _outcome(lease.key)),
     "retry": lambda w, lease: w.queue.retry(lease, _outcome(lease.key), 1),
     "save": lambda w, lease: w.records.save(_record(lease.key), lease),
-    "forget": lambda w, lease: w.records.forget(lease.key, lease),
     "links": lambda w, lease: w.links.replace(lease.key, [_link(1, lease.key, "p")], lease),
 }
 
@@ -441,8 +434,6 @@ def test_a_lease_writes_only_its_own_record(world: World) -> None:
     lease = world.leased(A)
     with pytest.raises(errors.LeaseLost):
         world.records.save(_record(B, "stolen"), lease)
-    with pytest.raises(errors.LeaseLost):
-        world.records.forget(B, lease)
     assert world.records.load(B) == _record(B, "b")
 
 
@@ -561,16 +552,6 @@ def test_a_record_from_a_list_cannot_be_saved_over_its_secrets(world: World) -> 
     assert world.records.load(A) == _record()
 
 
-def test_a_forgotten_record_is_gone_and_its_history_stays(world: World) -> None:
-    lease = world.leased(A)
-    world.records.save(_record(), lease)
-    world.records.forget(A, lease)
-    world.records.forget(A, lease)
-    world.queue.done(lease, _outcome(A))
-    assert world.records.load(A) is None
-    assert len(world.history.outcomes(A, limit=9)) == 1
-
-
 def test_records_are_listed_by_namespace_and_paged_by_key(world: World) -> None:
     for key, namespace in ((A, "c"), (B, "a"), (C, "b")):
         world.records.save(model.Record(key=key, namespace=namespace), world.leased(key))
@@ -595,7 +576,7 @@ def test_digests_show_what_was_settled_of_everything_not_released(world: World) 
     world.records.save(model.Record(key=B, namespace="b"), world.leased(B))
     gone = model.Record(key=C, namespace="c", released_at=world.clock())
     world.records.save(gone, world.leased(C))
-    assert world.records.digests() == {A: ("d1", _record().next_at), B: ("", None)}
+    assert world.records.digests() == {A: "d1", B: ""}
 
 
 def test_keys_are_due_when_their_time_has_come(world: World) -> None:
