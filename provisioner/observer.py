@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from provisioner import model, names, obstacles, plan, ports, reading
+from provisioner import errors, model, names, obstacles, plan, ports, reading
 from provisioner.steps import protocol
 
 
@@ -31,13 +31,26 @@ class Observer:
         self._clock = clock
 
     def preview(self, key: model.Key) -> Preview:
-        """Plan one product without any effect."""
+        """Plan one product without any effect; one that is refused does not hold up the others."""
+        try:
+            return self._planned(key)
+        except errors.PermanentError as error:
+            unread = model.Desired(key=key, phase=model.Phase.GONE, product=None)
+            return Preview(
+                desired=unread,
+                record=self._readings.record(unread) or _unknown(key),
+                actions=(),
+                access=(),
+                conditions=(obstacles.condition(error.condition, str(error), self._clock()),),
+            )
+
+    def _planned(self, key: model.Key) -> Preview:
         wanted = self._readings.judged(key, self._readings.view(key), foreseeing=True)
         record = self._readings.record(wanted)
         conditions = list(wanted.conditions)
         actions: list[model.Action] = []
         if record is None:
-            record = model.Record(key=key, namespace="", phase=model.Phase.GONE)
+            record = _unknown(key)
         elif not names.is_namespace(record.namespace):
             message = "the namespace is not safe; nothing is touched"
             conditions.append(obstacles.condition("NameRejected", message, self._clock()))
@@ -56,9 +69,14 @@ class Observer:
         self, lease: model.Lease, guard: Callable[[], None] = lambda: None
     ) -> model.Outcome:
         """Return what a reconcile would do."""
-        seen = self.preview(lease.key)
+        seen = self._planned(lease.key)
         return model.Outcome(
             key=lease.key,
             status="observed",
             actions=tuple(f"{action.step}:{action.verb}" for action in seen.actions),
         )
+
+
+def _unknown(key: model.Key) -> model.Record:
+    """Stand in for the record of what was never ours."""
+    return model.Record(key=key, namespace="", phase=model.Phase.GONE)

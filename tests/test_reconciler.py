@@ -435,6 +435,14 @@ def test_a_consumer_that_came_before_its_producer_is_queued_once_there_is_a_pref
     assert world.may("marketing", "s3:GetObject", "sales/orders/x")
 
 
+def test_a_preview_of_what_the_portal_refuses_says_so() -> None:
+    world = provisioned()
+    world.portal.failures[SALES] = errors.PortalRejected("a status that we do not know")
+    preview = world.observer.preview(SALES)
+    assert [each.type for each in preview.conditions] == ["PortalRejected"]
+    assert (preview.record, preview.actions, preview.access) == (world.record(SALES), (), ())
+
+
 def test_a_preview_foresees_what_producers_that_are_new_will_grant() -> None:
     world = MemoryWorld(w.a_producer(), b.a_consumer_view(b.a_link()))
     assert [each.location.prefix for each in world.observer.preview(MARKETING).access] == [
