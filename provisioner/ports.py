@@ -1,8 +1,9 @@
 """Say what the application needs from the outside: one small Protocol a concern.
 
-Every port has a real adapter and an in-memory twin that pass one contract suite. Methods block;
-the worker calls them in threads. They raise the errors of `errors` and nothing else: temporary
-ones where waiting may help, permanent ones where a person must act. Absence is a value.
+Every port has a real adapter and an in-memory twin that pass one contract suite; only the portal's
+adapter is held against recordings instead. Methods block; the worker calls them in threads. They
+raise the errors of `errors` and nothing else: temporary ones where waiting may help, permanent
+ones where a person must act. Absence is a value.
 """
 
 from __future__ import annotations
