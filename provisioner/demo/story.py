@@ -48,7 +48,7 @@ class Story:
         self._forgery()
         sales, port = self._producer()
         self._publication()
-        marketing = self._consumer(sales, port)
+        marketing = self._consumer(port)
         self._approval(sales, port, marketing)
         self._revocation(sales, port, marketing)
         self._deletion(marketing)
@@ -98,7 +98,7 @@ class Story:
             f"s3://{stage.BUCKET}/{_OBJECT}", f"the output port, on {self._stage.s3_endpoint}"
         )
 
-    def _consumer(self, sales: str, port: str) -> str:
+    def _consumer(self, port: str) -> str:
         self._scene(
             "Marketing has a product too and asks for access; nobody has approved yet",
             when="before approval",

@@ -46,7 +46,7 @@ class RetirementStep:
         )
 
     def _action(self, verb: str, subject: str) -> model.Action:
-        return model.Action(step=self.name, verb=verb, subject=subject)
+        return model.Action(step=self.name, verb=verb, subject=subject, urgent=verb != GRACE)
 
     def apply(self, action: model.Action, run: protocol.Run) -> None:
         """Carry out one of the three."""
