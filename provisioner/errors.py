@@ -99,6 +99,11 @@ class SignatureError(DeliveryError):
 class ReconcileError(ProvisionerError):
     """Tell the worker how a reconcile ended."""
 
+    @property
+    def condition(self) -> str:
+        """Name the condition that a person sees: the class's own name."""
+        return type(self).__name__
+
 
 class TemporaryError(ReconcileError):
     """Ask for a retry after `delay_seconds`, by backoff where that is None."""
@@ -144,11 +149,6 @@ class DiskUnavailable(TemporaryError):
 
 class PermanentError(ReconcileError):
     """Become a condition; nothing is retried until something changes."""
-
-    @property
-    def condition(self) -> str:
-        """Name the condition: the class's own name."""
-        return type(self).__name__
 
 
 class PortalRejected(PermanentError):

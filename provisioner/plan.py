@@ -151,7 +151,10 @@ def access_changes(
 
 
 def common(before: Sequence[model.Grant], after: Sequence[model.Grant]) -> tuple[model.Grant, ...]:
-    """Return the later grants that open nothing but what was open before."""
+    """Return the later grants that open nothing but what was open before.
+
+    One that opens a single new place is left out whole: it fails closed.
+    """
     old = _places(before)
     return tuple(
         grant for grant in after if all((place, grant.access) in old for place in grant.locations)

@@ -6,7 +6,6 @@ that stops anywhere is continued by the next. `observer` is the same without any
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -51,7 +50,6 @@ class Reconciler:
 
         Permanent errors are returned as conditions, temporary ones raised after they were noted.
         """
-        started = time.perf_counter()
 
         def checkpoint(effect: str) -> None:
             guard()
@@ -67,9 +65,8 @@ class Reconciler:
         record = self._readings.record(wanted)
         if record is None:
             return model.Outcome(key=lease.key, status="done", message="unknown to the portal")
-        outcome = self._run(self._begun(wanted, record, lease, checkpoint), lease)
-        self._metrics.reconcile_seconds.observe(time.perf_counter() - started)
-        return outcome
+        with self._metrics.reconcile_seconds.time():  # those that fail count too
+            return self._run(self._begun(wanted, record, lease, checkpoint), lease)
 
     def _begun(
         self,
@@ -137,7 +134,7 @@ class Reconciler:
                 if run.record.prefix and not owned:
                     self._tell_consumers(run.desired)
         except (errors.TemporaryError, errors.PermanentError) as error:
-            conditions.append(obstacles.condition(type(error).__name__, str(error), self._clock()))
+            conditions.append(obstacles.condition(error.condition, str(error), self._clock()))
             self._finish(run, conditions, settled=False)
             if isinstance(error, errors.TemporaryError):
                 raise

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import fernet
 
-from provisioner import errors
+from provisioner import errors, fernet_keys
 
-_KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
 _EXPECTS = "Fernet keys, each exactly 44 URL-safe base64 characters"
 
 
@@ -39,21 +37,6 @@ class Seal:
             raise _problem("a key that opens what the store holds") from exc
 
 
-def parse_keys(text: str) -> tuple[str, ...]:
-    """Read keys separated by commas or newlines; blank lines and those with `#` are ignored.
-
-    Raise ValueError, which never holds a key, for anything else.
-    """
-    lines = (line for line in text.splitlines() if not line.lstrip().startswith("#"))
-    keys = tuple(piece.strip() for line in lines for piece in line.split(",") if piece.strip())
-    if not keys:
-        raise ValueError("there is no key")
-    for position, key in enumerate(keys, start=1):
-        if not _KEY.fullmatch(key):
-            raise ValueError(f"key {position} is not 44 URL-safe base64 characters")
-    return keys
-
-
 def load_or_create(path: Path, *, may_create: bool) -> Seal:
     """Read the key file, or make it (mode 0600) where it is missing and `may_create`.
 
@@ -70,7 +53,7 @@ def load_or_create(path: Path, *, may_create: bool) -> Seal:
     if text is None:
         raise _problem("the key file that sealed what the store holds; it is missing")
     try:
-        return Seal(parse_keys(text))
+        return Seal(fernet_keys.parse(text))
     except ValueError:
         # The cause is not chained: nothing that was read from this file may reach a traceback.
         raise _problem(f"{_EXPECTS}; the key file holds something else") from None

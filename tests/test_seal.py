@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from provisioner import errors, seal
+from provisioner import errors, fernet_keys, seal
 
 OLD, NEW, OTHER = (base64.urlsafe_b64encode(bytes([n]) * 32).decode() for n in (101, 202, 7))
 
@@ -43,7 +43,7 @@ def test_what_no_key_opens_names_the_setting(token: str) -> None:
     ],
 )
 def test_keys_are_separated_by_commas_or_newlines(text: str) -> None:
-    assert seal.parse_keys(text) == (NEW, OLD)
+    assert fernet_keys.parse(text) == (NEW, OLD)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_keys_are_separated_by_commas_or_newlines(text: str) -> None:
 )
 def test_what_is_no_key_is_refused_without_being_shown(text: str) -> None:
     with pytest.raises(ValueError, match="key") as caught:
-        seal.parse_keys(text)
+        fernet_keys.parse(text)
     assert NEW[2:-1] not in repr(caught.value)
     assert OLD[2:-1] not in repr(caught.value)
 

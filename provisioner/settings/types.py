@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
+from provisioner import fernet_keys
+
 _E = TypeVar("_E", bound=StrEnum)
 
 _WORDS = {"true": True, "yes": True, "on": True, "1": True}
@@ -28,7 +30,6 @@ _URL_QUERY = re.compile(r"[A-Za-z0-9_.~%@:+,=&/?-]*")
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./:@%+=,-]+")
 _BUCKET = r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]"
 _PATTERN = re.compile(_BUCKET + r"/([A-Za-z0-9*?][A-Za-z0-9_.=*?-]*/)+")
-_SEALING_KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
 _TOKEN = re.compile(r"[\x21-\x7e]+")
 _ROLE = re.compile(r"[A-Za-z0-9+=,.@_-]*\{namespace\}[A-Za-z0-9+=,.@_-]*")
 _WHSEC = "whsec_"
@@ -264,11 +265,12 @@ def tokens(value: str) -> tuple[str, ...]:
 
 def sealing_keys(value: str) -> tuple[str, ...]:
     """Return Fernet keys; blank lines and those that start with `#` are ignored."""
-    lines = [line for line in value.splitlines() if not line.strip().startswith("#")]
-    keys = items("\n".join(lines))
-    if not keys or not all(_SEALING_KEY.fullmatch(each) for each in keys):
-        raise Unfit("Fernet keys of exactly 44 URL-safe characters, comma- or newline-separated")
-    return keys
+    try:
+        return fernet_keys.parse(value)
+    except ValueError as exc:
+        raise Unfit(
+            "Fernet keys of exactly 44 URL-safe characters, comma- or newline-separated"
+        ) from exc
 
 
 def locations(value: str) -> tuple[str, ...]:
