@@ -61,7 +61,7 @@ class EmbeddedS3:
             raise errors.ConfigurationError(
                 ("the demo needs its extra: pip install 'dpp-provisioner[demo]'",)
             )
-        self._port = _free_port(self._port)
+        self._port = free_port(self._port)
         self._process = subprocess.Popen(
             [sys.executable, "-m", __name__, str(self._port)],
             stdin=subprocess.PIPE,
@@ -146,7 +146,8 @@ class EmbeddedS3:
         self._process = None
 
 
-def _free_port(wanted: int) -> int:
+def free_port(wanted: int) -> int:
+    """Return the port, any free one for 0; raise `StorageUnavailable` where it is taken."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -12,7 +12,6 @@ import secrets
 import shlex
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -132,16 +131,10 @@ def _empty(root: Path) -> None:
 
 def free_port(wanted: int) -> int:
     """Return the port if nobody listens on it, or any free one."""
-    for candidate in (wanted, 0):
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((_HOST, candidate))
-            except OSError:
-                continue
-            found: int = probe.getsockname()[1]
-            return found
-    raise errors.Conflict("there is no free port")
+    try:
+        return embedded_s3.free_port(wanted)
+    except errors.StorageUnavailable:
+        return embedded_s3.free_port(0)
 
 
 def environment(made: Stage, s3: embedded_s3.EmbeddedS3) -> dict[str, str]:
