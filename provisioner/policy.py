@@ -33,13 +33,11 @@ def document(
     bucket: str,
     own: Sequence[str],
     grants: Sequence[model.Grant],
-    batch_delete: bool = False,
 ) -> dict[str, Any]:
     """Build the policy document of a principal; the same input in any order gives the same one.
 
-    `own` are prefixes in `bucket`. With `batch_delete` DeleteObject is also allowed on the
-    buckets themselves, which Ceph before 19 asks for in a batch; each key is still checked there.
-    Raise `NameRejected` for a bucket or prefix that could match more than it says.
+    `own` are prefixes in `bucket`. Raise `NameRejected` for a bucket or prefix that could match
+    more than it says.
     """
     home = [_checked(model.Location(bucket=bucket, prefix=check_prefix(prefix))) for prefix in own]
     mine = _minimal(home, ())
@@ -53,9 +51,18 @@ def document(
         *_listings(bucket, reachable),
         *_on_buckets("Loc", "s3:GetBucketLocation", reachable),
     ]
-    if batch_delete:
-        statements += _on_buckets("Batch", "s3:DeleteObject", (*mine, *writable))
     return {"Version": "2012-10-17", "Statement": statements or [_nothing()]}
+
+
+def with_batch_delete(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Allow DeleteObject also on the buckets in which the document allows it on objects.
+
+    Ceph before 19 asks for it where a batch is deleted, and still checks each key.
+    """
+    writes = [each for each in document["Statement"] if "s3:DeleteObject" in each["Action"]]
+    buckets = sorted({arn.split("/", 1)[0] for each in writes for arn in each["Resource"]})
+    batch = [_allow("Batch", ["s3:DeleteObject"], buckets)] if buckets else []
+    return {**document, "Statement": [*document["Statement"], *batch]}
 
 
 def text(document: Mapping[str, Any]) -> str:

@@ -89,7 +89,7 @@ class Prober(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class IssuedKey:
-    """A key as the engine lists it."""
+    """A key as the engine lists it; not active = the engine refuses it."""
 
     id: str
     created_at: datetime | None
@@ -99,30 +99,57 @@ class IssuedKey:
 class Issuer(Protocol):
     """Make principals, policies and keys at one kind of engine; every call is idempotent."""
 
-    name: str
-    chooses_key_ids: bool
-    """True where the engine accepts a key pair that we choose."""
-    max_live_keys: int
-    settle_seconds: float
-    """How long a new key may bounce between working and not."""
+    @property
+    def name(self) -> str:
+        """Name the kind of engine, as PROV_ISSUER does."""
 
-    def ensure_principal(self, principal: str, product_id: str) -> None:
+    @property
+    def chooses_key_ids(self) -> bool:
+        """Tell whether we choose key pairs; where the engine has to be asked first it is."""
+
+    @property
+    def settle_seconds(self) -> float:
+        """How long a new key may bounce between working and not."""
+
+    def ensure_principal(self, principal: model.Principal) -> None:
         """Make the principal with our mark; `NotOurs` where one without it has the name."""
 
-    def put_policy(self, principal: str, document: Mapping[str, Any]) -> None:
-        """Replace the principal's one policy; `PolicyTooLarge` where it does not fit."""
+    def put_policy(self, principal: model.Principal, document: Mapping[str, Any]) -> None:
+        """Make this all that the principal and every key of it may do, now.
 
-    def create_key(self, principal: str, wanted: model.AccessKey | None) -> model.AccessKey:
-        """Make a key; `wanted` where `chooses_key_ids`. `Conflict` where the limit is reached."""
+        `PolicyTooLarge` where it does not fit: then nothing was changed. `Conflict` where there
+        is no such principal.
+        """
 
-    def list_keys(self, principal: str) -> tuple[IssuedKey, ...]:
+    def holds(self, principal: model.Principal, document: Mapping[str, Any]) -> bool:
+        """Read back whether the principal, and every key, may do exactly what `put_policy` said.
+
+        False too where one is missing or disabled, or was given anything besides.
+        """
+
+    def create_key(
+        self,
+        principal: model.Principal,
+        wanted: model.AccessKey | None,
+        document: Mapping[str, Any],
+    ) -> model.AccessKey:
+        """Make a key that may do what the document says, which `put_policy` has written before.
+
+        `wanted` where `chooses_key_ids`: the same one again is success. `Conflict` where the
+        principal has as many keys as it may, or is gone.
+        """
+
+    def list_keys(self, principal: model.Principal) -> tuple[IssuedKey, ...]:
         """List the principal's keys; empty where there is no such principal."""
 
-    def delete_key(self, principal: str, key_id: str) -> None:
+    def delete_key(self, principal: model.Principal, key_id: str) -> None:
         """Deactivate and delete a key; one that is gone is success."""
 
-    def delete_principal(self, principal: str) -> None:
+    def delete_principal(self, principal: model.Principal) -> None:
         """Delete keys, then policies, then the principal; one that is gone is success."""
+
+    def principals(self) -> tuple[model.Principal, ...]:
+        """List every principal that bears our mark, whoever it was made for."""
 
 
 @dataclass(frozen=True, kw_only=True)

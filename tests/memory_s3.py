@@ -104,7 +104,7 @@ class MemoryIssuer:
         self.max_live_keys = max_live_keys
         self.settle_seconds = settle_seconds
         self.down = False
-        self.principals: dict[str, _Principal] = {}
+        self.held: dict[str, _Principal] = {}
         self._clock = clock
         self._limit = policy_limit
         self._numbers = itertools.count(1)
@@ -112,7 +112,7 @@ class MemoryIssuer:
 
     def plant(self, principal: str) -> None:
         """Put a principal of somebody else's in the way."""
-        self.principals[principal] = _Principal(product_id="", ours=False)
+        self.held[principal] = _Principal(product_id="", ours=False)
 
     def knows(self, key: model.AccessKey) -> bool:
         """Tell whether a key pair is live."""
@@ -129,7 +129,7 @@ class MemoryIssuer:
         return policy_evaluator.allowed(held[0].document, action, resource, prefix=prefix)
 
     def _held(self, key_id: str) -> tuple[_Principal, _Key] | None:
-        for principal in self.principals.values():
+        for principal in self.held.values():
             if key_id in principal.keys:
                 return principal, principal.keys[key_id]
         return None
@@ -138,59 +138,77 @@ class MemoryIssuer:
         if self.down:
             raise errors.IssuerUnavailable("the IAM API did not answer")
 
-    def ensure_principal(self, principal: str, product_id: str) -> None:
+    def ensure_principal(self, principal: model.Principal) -> None:
         self._answer()
+        made = _Principal(product_id=principal.product_id)
         with self._lock:
-            held = self.principals.setdefault(principal, _Principal(product_id=product_id))
-        if not held.ours or held.product_id != product_id:
+            held = self.held.setdefault(principal.name, made)
+        if not held.ours or held.product_id != principal.product_id:
             raise errors.NotOurs("a principal of that name is not ours")
 
-    def put_policy(self, principal: str, document: Mapping[str, Any]) -> None:
+    def put_policy(self, principal: model.Principal, document: Mapping[str, Any]) -> None:
         self._answer()
         if len(policy.text(document)) > self._limit:
             raise errors.PolicyTooLarge("the grants do not fit into a policy")
         self._there(principal).document = dict(document)
 
-    def create_key(self, principal: str, wanted: model.AccessKey | None) -> model.AccessKey:
+    def holds(self, principal: model.Principal, document: Mapping[str, Any]) -> bool:
         self._answer()
+        held = self.held.get(principal.name)
+        return held is not None and held.ours and held.document == document
+
+    def create_key(
+        self,
+        principal: model.Principal,
+        wanted: model.AccessKey | None,
+        document: Mapping[str, Any],
+    ) -> model.AccessKey:
+        self._answer()
+        assert (wanted is not None) is self.chooses_key_ids
         with self._lock:
             held = self._there(principal)
+            if wanted and held.keys.get(wanted.id):
+                return wanted
             if len(held.keys) >= self.max_live_keys:
                 raise errors.Conflict("the principal has as many keys as it may", delay_seconds=2.0)
             number = next(self._numbers)
             key = model.AccessKey(f"AKIA{number:016d}", f"{number:040d}")
-            if self.chooses_key_ids and wanted is not None:
-                key = wanted
+            key = wanted or key
             held.keys[key.id] = _Key(secret=key.secret, created_at=self._clock())
         return key
 
-    def _there(self, principal: str) -> _Principal:
-        if principal not in self.principals:
+    def _there(self, principal: model.Principal) -> _Principal:
+        if principal.name not in self.held:
             raise errors.Conflict("somebody else changed the principal meanwhile")
-        return self.principals[principal]
+        return self.held[principal.name]
 
-    def list_keys(self, principal: str) -> tuple[ports.IssuedKey, ...]:
+    def list_keys(self, principal: model.Principal) -> tuple[ports.IssuedKey, ...]:
         self._answer()
-        held = self.principals.get(principal)
+        held = self.held.get(principal.name)
         keys = held.keys if held else {}
         return tuple(
             ports.IssuedKey(id=name, created_at=key.created_at, active=key.active)
             for name, key in keys.items()
         )
 
-    def delete_key(self, principal: str, key_id: str) -> None:
+    def delete_key(self, principal: model.Principal, key_id: str) -> None:
         self._answer()
         held = self._ours(principal)
         if held is not None:
             held.keys.pop(key_id, None)
 
-    def delete_principal(self, principal: str) -> None:
+    def delete_principal(self, principal: model.Principal) -> None:
         self._answer()
         if self._ours(principal) is not None:
-            del self.principals[principal]
+            del self.held[principal.name]
 
-    def _ours(self, principal: str) -> _Principal | None:
-        held = self.principals.get(principal)
+    def principals(self) -> tuple[model.Principal, ...]:
+        self._answer()
+        ours = [(name, held) for name, held in self.held.items() if held.ours]
+        return tuple(model.Principal(name=name, product_id=h.product_id) for name, h in ours)
+
+    def _ours(self, principal: model.Principal) -> _Principal | None:
+        held = self.held.get(principal.name)
         if held is not None and not held.ours:
             raise errors.NotOurs("a principal of that name is not ours")
         return held

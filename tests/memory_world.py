@@ -127,7 +127,7 @@ class MemoryWorld:
         )
 
     def live_keys(self) -> set[str]:
-        return {key for held in self.issuer.principals.values() for key in held.keys}
+        return {key for held in self.issuer.held.values() for key in held.keys}
 
 
 SURROUNDINGS = workspace.Surroundings(

@@ -79,9 +79,9 @@ def snapshot(world: MemoryWorld) -> dict[str, Any]:
     published = world.published_key("marketing")
     return {
         "objects": sorted(world.objects.objects),
-        "principals": sorted(world.issuer.principals),
-        "policies": {n: p.document for n, p in world.issuer.principals.items()},
-        "keys": {n: len(p.keys) for n, p in world.issuer.principals.items()},
+        "principals": sorted(world.issuer.held),
+        "policies": {n: p.document for n, p in world.issuer.held.items()},
+        "keys": {n: len(p.keys) for n, p in world.issuer.held.items()},
         "files": {n: sorted(f.files) for n, f in world.folders.folders.items()},
         "archived": {n: sorted(f.files) for n, f in world.folders.archived.items()},
         "ports": world.file("marketing", "ports.json"),
@@ -143,7 +143,7 @@ def test_a_crash_before_any_effect_changes_nothing_in_the_end(story: str, fatal:
     finish(world)
     assert snapshot(world) == snapshot(expected)
     known = world.record(MARKETING).credentials.current
-    others = {k for n, p in world.issuer.principals.items() if "marketing" in n for k in p.keys}
+    others = {k for n, p in world.issuer.held.items() if "marketing" in n for k in p.keys}
     assert others == ({known.id} if known else set())
 
 
@@ -166,7 +166,7 @@ def test_what_a_crash_left_half_made_is_released_too(fatal: int, change: Change)
     change(world)
     world.settle(MARKETING)
     assert world.file("marketing", ".env") is None
-    assert [name for name in world.issuer.principals if "marketing" in name] == []
+    assert [name for name in world.issuer.held if "marketing" in name] == []
     assert "marketing" not in world.folders.folders or change is archive
 
 

@@ -187,7 +187,7 @@ def test_a_grant_in_another_bucket_is_not_covered_by_the_same_prefix_here() -> N
 def test_batch_delete_is_allowed_on_buckets_only_where_asked_for() -> None:
     given_ = {"bucket": "lake", "own": ["sales/"], "grants": [grant("o/", bucket="shared")]}
     plain = policy.document(**given_)  # type: ignore[arg-type]
-    batch = policy.document(**given_, batch_delete=True)  # type: ignore[arg-type]
+    batch = policy.with_batch_delete(plain)
     assert not may(plain, "s3:DeleteObject", "lake")
     assert statement(batch, "Batch")["Resource"] == ["arn:aws:s3:::lake"]
     assert not may(batch, "s3:DeleteObject", "lake/orders/x")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from provisioner import errors, grants, model, names, policy, worker
+from provisioner.steps import protocol
 from tests import builders as b
 from tests import memory_world as w
 from tests.memory_world import MARKETING, SALES, MemoryWorld
@@ -189,7 +190,7 @@ def test_a_new_key_that_somebody_deleted_before_it_was_proven_is_made_again() ->
     world = MemoryWorld(w.a_producer())
     world.prober.down = True
     world.reconcile(SALES)
-    for principal in world.issuer.principals.values():
+    for principal in world.issuer.held.values():
         principal.keys.clear()
     world.prober.down = False
     world.clock.advance(600)
@@ -228,7 +229,7 @@ def test_deletion_kills_keys_first_and_lets_the_portal_go_last() -> None:
     ]
     assert key is not None
     assert not world.issuer.knows(key)
-    assert world.issuer.principals == {}
+    assert world.issuer.held == {}
     assert SALES not in world.portal.views
     archived = world.folders.archived[b.SALES].files
     assert ".env" not in archived
@@ -304,7 +305,7 @@ def test_an_engine_that_refuses_while_the_portal_fails_is_asked_again() -> None:
     world = provisioned(w.a_producer(), b.a_consumer_view(b.a_link(valid_until=b.TODAY)))
     write = world.issuer.put_policy
 
-    def refuse(principal: str, document: Mapping[str, Any]) -> None:
+    def refuse(principal: model.Principal, document: Mapping[str, Any]) -> None:
         raise errors.IssuerRejected("no")
 
     world.issuer.put_policy = refuse  # type: ignore[method-assign]
@@ -361,7 +362,7 @@ def test_a_revocation_takes_effect_although_other_grants_do_not_fit() -> None:
         b.a_consumer_view(*both), granted_ports=(b.a_port(), refunds, b.a_port(b.an_id(13), "tax"))
     )
     world = provisioned(w.a_producer(), view)
-    world.issuer._limit = len(policy.text(world.issuer.principals[PRINCIPAL].document))
+    world.issuer._limit = len(policy.text(world.issuer.held[PRINCIPAL].document))
     changed = (both[1], *(b.a_link(number=n, port=b.an_id(13)) for n in (103,)))
     longer = b.a_port(b.an_id(13), "a-port-with-a-very-long-name-" + "x" * 30)
     world.portal.put(dataclasses.replace(view, links=changed, granted_ports=(refunds, longer)))
@@ -369,16 +370,16 @@ def test_a_revocation_takes_effect_although_other_grants_do_not_fit() -> None:
     assert conditions(world, MARKETING) == ["PolicyTooLarge"]
     assert not world.may("marketing", "s3:GetObject", "sales/orders/x")
     assert world.may("marketing", "s3:GetObject", "sales/refunds/x")
-    held = dict(world.issuer.principals[PRINCIPAL].document)
+    held = dict(world.issuer.held[PRINCIPAL].document)
     world.reconcile(MARKETING)
-    assert world.issuer.principals[PRINCIPAL].document == held
+    assert world.issuer.held[PRINCIPAL].document == held
 
 
 def test_a_policy_whose_writing_was_not_answered_is_written_again() -> None:
     world = provisioned(w.a_producer(), b.a_consumer_view())
     write = world.issuer.put_policy
 
-    def write_and_say_nothing(principal: str, document: Mapping[str, Any]) -> None:
+    def write_and_say_nothing(principal: model.Principal, document: Mapping[str, Any]) -> None:
         write(principal, document)
         raise errors.IssuerUnavailable("no answer")
 
@@ -622,7 +623,7 @@ def without_its_store(world: MemoryWorld) -> MemoryWorld:
     lost = MemoryWorld()
     lost.clock.advance((world.clock() - lost.clock()).total_seconds())
     lost.portal.views, lost.objects = world.portal.views, world.objects
-    lost.issuer.principals, lost.folders.folders = world.issuer.principals, world.folders.folders
+    lost.issuer.held, lost.folders.folders = world.issuer.held, world.folders.folders
     lost.issuer._numbers = world.issuer._numbers
     lost.folders._claims = world.folders._claims
     return lost
@@ -673,7 +674,7 @@ def _works(world: MemoryWorld, namespace: str) -> None:
 
 def test_a_principal_that_somebody_deleted_is_made_again_with_the_next_grant() -> None:
     world = provisioned(w.a_producer(), b.a_consumer_view())
-    world.issuer.principals.pop(world.record(MARKETING).credentials.principal)
+    world.issuer.held.pop(world.record(MARKETING).credentials.principal)
     world.portal.put(b.a_consumer_view(b.a_link()))
     world.settle(MARKETING)
     assert world.may("marketing", "s3:GetObject", "sales/orders/x")
@@ -681,8 +682,7 @@ def test_a_principal_that_somebody_deleted_is_made_again_with_the_next_grant() -
 
 def test_a_full_set_of_keys_is_settled_before_another_is_made() -> None:
     world = provisioned(w.a_producer(), b.a_consumer_view())
-    principal = world.record(MARKETING).credentials.principal
-    stray = world.issuer.create_key(principal, None)
+    stray = world.issuer.create_key(protocol.principal(world.record(MARKETING)), None, {})
     world.clock.advance(120)
     world.portal.put(b.a_consumer_view(b.a_link()))
     assert world.reconcile(MARKETING).status == "retry"
@@ -694,7 +694,7 @@ def test_a_full_set_of_keys_is_settled_before_another_is_made() -> None:
 
 def test_a_key_that_nobody_knows_is_given_a_minute() -> None:
     world = provisioned(w.a_producer(), b.a_consumer_view())
-    stray = world.issuer.create_key(world.record(MARKETING).credentials.principal, None)
+    stray = world.issuer.create_key(protocol.principal(world.record(MARKETING)), None, {})
     world.clock.advance(5)
     world.portal.put(b.a_consumer_view(b.a_link()))
     assert world.reconcile(MARKETING).status == "retry"

@@ -52,7 +52,6 @@ class AskingIssuer:
     def __init__(self, issuer: iam.IamIssuer) -> None:
         self.name = issuer.name
         self.chooses_key_ids = issuer.chooses_key_ids
-        self.max_live_keys = issuer.max_live_keys
         self.settle_seconds = issuer.settle_seconds
         self._issuer = issuer
         self._answered = False
@@ -72,26 +71,39 @@ class AskingIssuer:
             _log.info("issuer chosen", issuer=self.name, how="the endpoint answered ListUsers")
         return self._issuer
 
-    def ensure_principal(self, principal: str, product_id: str) -> None:
+    def ensure_principal(self, principal: model.Principal) -> None:
         """Make the principal with our mark."""
-        self._asked().ensure_principal(principal, product_id)
+        self._asked().ensure_principal(principal)
 
-    def put_policy(self, principal: str, document: Mapping[str, Any]) -> None:
+    def put_policy(self, principal: model.Principal, document: Mapping[str, Any]) -> None:
         """Replace the principal's one policy."""
         self._asked().put_policy(principal, document)
 
-    def create_key(self, principal: str, wanted: model.AccessKey | None) -> model.AccessKey:
-        """Make a key."""
-        return self._asked().create_key(principal, wanted)
+    def holds(self, principal: model.Principal, document: Mapping[str, Any]) -> bool:
+        """Read the policy back."""
+        return self._asked().holds(principal, document)
 
-    def list_keys(self, principal: str) -> tuple[ports.IssuedKey, ...]:
+    def create_key(
+        self,
+        principal: model.Principal,
+        wanted: model.AccessKey | None,
+        document: Mapping[str, Any],
+    ) -> model.AccessKey:
+        """Make a key."""
+        return self._asked().create_key(principal, wanted, document)
+
+    def list_keys(self, principal: model.Principal) -> tuple[ports.IssuedKey, ...]:
         """List the principal's keys."""
         return self._asked().list_keys(principal)
 
-    def delete_key(self, principal: str, key_id: str) -> None:
+    def delete_key(self, principal: model.Principal, key_id: str) -> None:
         """Deactivate and delete a key."""
         self._asked().delete_key(principal, key_id)
 
-    def delete_principal(self, principal: str) -> None:
+    def delete_principal(self, principal: model.Principal) -> None:
         """Delete keys, policies and the principal."""
         self._asked().delete_principal(principal)
+
+    def principals(self) -> tuple[model.Principal, ...]:
+        """List every principal that bears our mark."""
+        return self._asked().principals()

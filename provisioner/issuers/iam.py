@@ -41,7 +41,6 @@ class IamIssuer:
 
     name = "iam"
     chooses_key_ids = False
-    max_live_keys = 2
 
     def __init__(
         self, client: IAMClient, *, settle_seconds: float = 0.0, path: str = "/provisioner/"
@@ -54,30 +53,32 @@ class IamIssuer:
         """Ask whether the IAM API is there for us; raise `IssuerRejected` where it is not."""
         _call(lambda: self._client.list_users(PathPrefix=self._path, MaxItems=1))
 
-    def ensure_principal(self, principal: str, product_id: str) -> None:
+    def ensure_principal(self, principal: model.Principal) -> None:
         """Make the user with our mark; `NotOurs` where one without it has the name."""
-        if self._create_user(principal, product_id):
+        name = principal.name
+        if self._create_user(principal):
             return
-        user = self._our_user(principal)
+        user = self._our_user(name)
         if user is None:
-            raise errors.Conflict("the principal was deleted meanwhile", principal=principal)
-        if self._product_id(user) not in (None, product_id):
-            raise errors.NotOurs("the principal belongs to another product", principal=principal)
+            raise errors.Conflict("the principal was deleted meanwhile", principal=name)
+        if self._product_id(user) not in (None, principal.product_id):
+            raise errors.NotOurs("the principal belongs to another product", principal=name)
 
-    def _create_user(self, principal: str, product_id: str) -> bool:
+    def _create_user(self, principal: model.Principal) -> bool:
         """Create the user, without a tag where the engine knows none; False if it is there."""
-        tags: list[Any] = [{"Key": TAG, "Value": product_id}]
+        name = principal.name
+        tags: list[Any] = [{"Key": TAG, "Value": principal.product_id}]
         there = {"EntityAlreadyExists"}
         try:
             made = _call(
-                lambda: self._client.create_user(UserName=principal, Path=self._path, Tags=tags),
+                lambda: self._client.create_user(UserName=name, Path=self._path, Tags=tags),
                 tolerate=there,
             )
         except errors.IssuerRejected as exc:
             if exc.attributes.get("code") not in _WITHOUT_TAGS:
                 raise
             made = _call(
-                lambda: self._client.create_user(UserName=principal, Path=self._path),
+                lambda: self._client.create_user(UserName=name, Path=self._path),
                 tolerate=there,
             )
         return made is not None
@@ -102,7 +103,7 @@ class IamIssuer:
             tags = answer["Tags"] if answer else []
         return next((tag["Value"] for tag in tags if tag["Key"] == TAG), None)
 
-    def put_policy(self, principal: str, document: Mapping[str, Any]) -> None:
+    def put_policy(self, principal: model.Principal, document: Mapping[str, Any]) -> None:
         """Replace the one inline policy; `PolicyTooLarge` beyond AWS's limit for it."""
         written = policy.text(document)
         size = len("".join(written.split()))
@@ -112,31 +113,45 @@ class IamIssuer:
             )
         done = _call(
             lambda: self._client.put_user_policy(
-                UserName=principal, PolicyName=POLICY, PolicyDocument=written
+                UserName=principal.name, PolicyName=POLICY, PolicyDocument=written
             ),
             tolerate={"LimitExceeded"},
         )
         if done is None:
             raise errors.PolicyTooLarge("the engine has no room for the policy", size=size)
 
-    def create_key(self, principal: str, wanted: model.AccessKey | None) -> model.AccessKey:
+    def holds(self, principal: model.Principal, document: Mapping[str, Any]) -> bool:
+        """Tell whether the user has exactly this policy."""
+        answer = _call(
+            lambda: self._client.get_user_policy(UserName=principal.name, PolicyName=POLICY),
+            tolerate=_GONE,
+        )
+        return answer is not None and answer["PolicyDocument"] == document
+
+    def create_key(
+        self,
+        principal: model.Principal,
+        wanted: model.AccessKey | None,
+        document: Mapping[str, Any],
+    ) -> model.AccessKey:
         """Make a key with the engine's own id; `Conflict` where the user has two already."""
         made = _call(
-            lambda: self._client.create_access_key(UserName=principal), tolerate={"LimitExceeded"}
+            lambda: self._client.create_access_key(UserName=principal.name),
+            tolerate={"LimitExceeded"},
         )
         if made is None:
             raise errors.Conflict(
                 "the principal has as many keys as it may",
                 delay_seconds=_LIMIT_DELAY_SECONDS,
-                principal=principal,
+                principal=principal.name,
             )
         return model.AccessKey(
             made["AccessKey"]["AccessKeyId"], made["AccessKey"]["SecretAccessKey"]
         )
 
-    def list_keys(self, principal: str) -> tuple[ports.IssuedKey, ...]:
+    def list_keys(self, principal: model.Principal) -> tuple[ports.IssuedKey, ...]:
         """List the user's keys, the oldest first; empty where there is no such user."""
-        pages = self._pages("list_access_keys", "AccessKeyMetadata", principal)
+        pages = self._pages("list_access_keys", "AccessKeyMetadata", UserName=principal.name)
         keys = [
             ports.IssuedKey(
                 id=each["AccessKeyId"],
@@ -147,10 +162,10 @@ class IamIssuer:
         ]
         return tuple(sorted(keys, key=lambda key: (str(key.created_at), key.id)))
 
-    def delete_key(self, principal: str, key_id: str) -> None:
+    def delete_key(self, principal: model.Principal, key_id: str) -> None:
         """Deactivate and delete a key of a user of ours; one that is gone is success."""
-        if self._our_user(principal) is not None:
-            self._delete_key(principal, key_id)
+        if self._our_user(principal.name) is not None:
+            self._delete_key(principal.name, key_id)
 
     def _delete_key(self, principal: str, key_id: str) -> None:
         _call(
@@ -164,29 +179,37 @@ class IamIssuer:
             tolerate=_GONE,
         )
 
-    def delete_principal(self, principal: str) -> None:
+    def delete_principal(self, principal: model.Principal) -> None:
         """Delete keys, policies and user, in the order that AWS asks for; gone is success."""
-        if self._our_user(principal) is None:
+        user = principal.name
+        if self._our_user(user) is None:
             return
         for key in self.list_keys(principal):
-            self._delete_key(principal, key.id)
-        for name in self._pages("list_user_policies", "PolicyNames", principal):
-            self._drop("delete_user_policy", UserName=principal, PolicyName=name)
-        for each in self._pages("list_attached_user_policies", "AttachedPolicies", principal):
-            self._drop("detach_user_policy", UserName=principal, PolicyArn=each["PolicyArn"])
-        self._drop("delete_user", UserName=principal)
+            self._delete_key(user, key.id)
+        for name in self._pages("list_user_policies", "PolicyNames", UserName=user):
+            self._drop("delete_user_policy", UserName=user, PolicyName=name)
+        attached = self._pages("list_attached_user_policies", "AttachedPolicies", UserName=user)
+        for each in attached:
+            self._drop("detach_user_policy", UserName=user, PolicyArn=each["PolicyArn"])
+        self._drop("delete_user", UserName=user)
+
+    def principals(self) -> tuple[model.Principal, ...]:
+        """List the users below our path that bear our tag."""
+        users = self._pages("list_users", "Users", PathPrefix=self._path)
+        marked = ((user["UserName"], self._product_id(user)) for user in users)
+        return tuple(model.Principal(name=name, product_id=mark) for name, mark in marked if mark)
 
     def _drop(self, operation: str, **parameters: str) -> None:
         _call(lambda: getattr(self._client, operation)(**parameters), tolerate=_GONE)
 
-    def _pages(self, operation: str, member: str, principal: str) -> list[Any]:
-        """Return all that a listing of one user holds, read to its end before it is acted on."""
+    def _pages(self, operation: str, member: str, **of: str) -> list[Any]:
+        """Return all that a listing holds, read to its end before it is acted on."""
 
         def read() -> list[Any]:
             found: list[Any] = []
             marker: dict[str, str] = {}
             while True:
-                page = getattr(self._client, operation)(UserName=principal, **marker)
+                page = getattr(self._client, operation)(**of, **marker)
                 found += page[member]
                 if not page.get("IsTruncated"):
                     return found

@@ -6,7 +6,7 @@ aware and UTC; `_seconds` are durations; `_digest` are hex SHA-256.
 """
 
 from provisioner.model.desired import Access, Action, Condition, Desired, Grant, Location, Phase
-from provisioner.model.identity import Key, Kind
+from provisioner.model.identity import Key, Kind, Principal
 from provisioner.model.portal import (
     Asset,
     Link,
@@ -48,6 +48,7 @@ __all__ = [
     "Pending",
     "Phase",
     "PortalView",
+    "Principal",
     "Priority",
     "Product",
     "ProductStatus",

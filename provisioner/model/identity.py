@@ -41,3 +41,11 @@ class Key:
     def product(cls, identity: str) -> Key:
         """Name a data product."""
         return cls(Kind.PRODUCT, identity)
+
+
+@dataclass(frozen=True, order=True, kw_only=True)
+class Principal:
+    """Name what holds a product's keys at the engine, and the product it is marked with."""
+
+    name: str
+    product_id: str

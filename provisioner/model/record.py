@@ -23,7 +23,9 @@ class Pending:
 
     intent_at: datetime
     key: AccessKey | None = None
-    """The key, once the engine answered."""
+    """The key: chosen with the intent where we choose, otherwise once the engine answered."""
+    made: bool = False
+    """The engine has it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +49,8 @@ class Credentials:
     retiring: tuple[Retiring, ...] = ()
     policy_digest: str = ""
     """Of the policy the engine holds as far as we know; empty = unknown."""
+    doubted: bool = False
+    """`current` was found dead or not working: it is replaced without waiting for its age."""
     grants_digest: str = ""
     """Of the grants `current` was issued for: a change rotates (PROV_ROTATE_ON_GRANT)."""
 

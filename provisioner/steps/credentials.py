@@ -4,6 +4,7 @@ The order is the promise (see `retirement` for its second half): at every instan
 `.env` works, and after a crash anywhere the next run leaves no key that nobody knows.
 
     record-intent -> ensure-principal -> put-policy -> create-key -> prove-key -> commit-key
+    where we choose key pairs the intent holds one, and create-key may be asked twice for it
     an intent left by an earlier run: the same, with settle-keys before a key is made
     grants changed: put-policy before all else; and, where asked for, a new key once none retires
     commit-key: all other keys of the principal retire, those that a lost store knew among them
@@ -13,13 +14,13 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
 from provisioner import errors, model, names, plan, policy, ports
-from provisioner.steps import protocol
+from provisioner.steps import keypair, protocol
 
 INTENT, PRINCIPAL, POLICY = "record-intent", "ensure-principal", "put-policy"
 CREATE, PROVE, COMMIT = "create-key", "prove-key", "commit-key"
@@ -50,13 +51,13 @@ class CredentialsStep:
         *,
         bucket: str,
         rotation: Rotation,
-        batch_delete: bool = False,
+        new_key: Callable[[], model.AccessKey] = keypair.choose,
     ) -> None:
         self._issuer = issuer
         self._prober = prober
         self._bucket = bucket
         self._rotation = rotation
-        self._batch_delete = batch_delete
+        self._new_key = new_key
 
     def observe(self, record: model.Record, desired: model.Desired) -> model.Record:
         """Return the record: the engine is read back where an intent was left, and then only."""
@@ -75,7 +76,7 @@ class CredentialsStep:
         rewrite = (POLICY,) if stale else ()
         if held.pending is not None:
             # Policy before settling: a revocation does not wait for a stray key to grow old.
-            create = () if held.pending.key else (CREATE,)
+            create = () if held.pending.made else (CREATE,)
             return self._actions(record, PRINCIPAL, *rewrite, SETTLE, *create, PROVE, COMMIT)
         rotate = (INTENT, CREATE, PROVE, COMMIT)
         wanted = self._rotation_wanted(desired, held, now)
@@ -95,6 +96,8 @@ class CredentialsStep:
         """Tell whether a new key is due; one that is still retiring is waited for."""
         if held.retiring:
             return False
+        if held.doubted:
+            return True
         due_at = self._rotate_at(held)
         by_age = due_at is not None and now >= due_at
         by_grant = self._rotation.on_grant and held.grants_digest != _grants_digest(desired)
@@ -105,10 +108,7 @@ class CredentialsStep:
 
     def _document(self, record: model.Record, grants: Sequence[model.Grant]) -> dict[str, object]:
         return policy.document(
-            bucket=self._bucket,
-            own=[names.prefix(record.namespace)],
-            grants=grants,
-            batch_delete=self._batch_delete,
+            bucket=self._bucket, own=[names.prefix(record.namespace)], grants=grants
         )
 
     def apply(self, action: model.Action, run: protocol.Run) -> None:
@@ -126,12 +126,12 @@ class CredentialsStep:
 
     def _record_intent(self, run: protocol.Run) -> None:
         held = run.record.credentials
-        principal = held.principal or names.principal(run.record.namespace, run.record.key.id)
+        key = self._new_key() if self._issuer.chooses_key_ids else None
         _hold(
             run,
-            principal=principal,
+            principal=held.principal or names.principal(run.record.namespace, run.record.key.id),
             generation=held.generation + 1,
-            pending=model.Pending(intent_at=run.now()),
+            pending=model.Pending(intent_at=run.now(), key=key),
         )
 
     def _settle(self, run: protocol.Run) -> None:
@@ -141,9 +141,10 @@ class CredentialsStep:
         other is given a minute, in which somebody may still be writing it down.
         """
         held = run.record.credentials
-        listed = self._issuer.list_keys(held.principal)
-        if held.pending and held.pending.key and held.pending.key.id not in {k.id for k in listed}:
-            _hold(run, pending=dataclasses.replace(held.pending, key=None))
+        principal = protocol.principal(run.record)
+        listed = self._issuer.list_keys(principal)
+        if held.pending and held.pending.made and not _lists(listed, held.pending.key):
+            _hold(run, pending=dataclasses.replace(held.pending, key=None, made=False))
             raise errors.Conflict("the new key is gone; another is made", delay_seconds=1.0)
         known = {retiring.key_id for retiring in held.retiring}
         known |= {key.id for key in (held.current, held.pending and held.pending.key) if key}
@@ -153,7 +154,7 @@ class CredentialsStep:
                 continue
             if self._is_stray(key, held.pending, run.now()):
                 run.effect(SETTLE)
-                self._issuer.delete_key(held.principal, key.id)
+                self._issuer.delete_key(principal, key.id)
             else:
                 young = True
         if young:
@@ -172,7 +173,7 @@ class CredentialsStep:
 
     def _ensure_principal(self, run: protocol.Run) -> None:
         run.effect(PRINCIPAL)
-        self._issuer.ensure_principal(run.record.credentials.principal, run.record.key.id)
+        self._issuer.ensure_principal(protocol.principal(run.record))
 
     def _put_policy(self, run: protocol.Run) -> None:
         try:
@@ -210,23 +211,37 @@ class CredentialsStep:
         run.save(credentials=held, grants=grants)
 
     def _replace_policy(self, run: protocol.Run, document: dict[str, Any]) -> None:
-        principal = run.record.credentials.principal
+        principal = protocol.principal(run.record)
         try:
             self._issuer.put_policy(principal, document)
         except errors.Conflict:  # somebody deleted the principal by hand
-            self._issuer.ensure_principal(principal, run.record.key.id)
+            self._issuer.ensure_principal(principal)
             self._issuer.put_policy(principal, document)
 
     def _create(self, run: protocol.Run) -> None:
-        held = run.record.credentials
+        pending = _intent(run.record.credentials)
+        wanted = self._wanted(run, pending)
+        document = self._document(run.record, run.record.grants)
         run.effect(CREATE)
         try:
-            key = self._issuer.create_key(held.principal, None)
+            key = self._issuer.create_key(protocol.principal(run.record), wanted, document)
         except errors.Conflict:
             self._settle(run)
             raise
         run.effect("remember-key")
-        _hold(run, pending=dataclasses.replace(_intent(held), key=key))
+        _hold(run, pending=dataclasses.replace(pending, key=key, made=True))
+
+    def _wanted(self, run: protocol.Run, pending: model.Pending) -> model.AccessKey | None:
+        """Return the pair to make, in the record before the engine hears of it; None if it chooses.
+
+        An intent has none where an earlier one was lost at the engine.
+        """
+        if not self._issuer.chooses_key_ids:
+            return None
+        if pending.key is None:
+            pending = dataclasses.replace(pending, key=self._new_key())
+            _hold(run, pending=pending)
+        return pending.key
 
     def _prove(self, run: protocol.Run) -> None:
         key = _intent(run.record.credentials).key
@@ -249,12 +264,14 @@ class CredentialsStep:
         proven = _intent(held).key
         known = {key.key_id for key in held.retiring} | {proven.id if proven else ""}
         old = [held.current.id] if held.current else []
-        old += [key.id for key in self._issuer.list_keys(held.principal) if key.id not in old]
+        listed = self._issuer.list_keys(protocol.principal(run.record))
+        old += [key.id for key in listed if key.id not in old]
         _hold(
             run,
             current=proven,
             issued_at=run.now(),
             pending=None,
+            doubted=False,
             retiring=held.retiring
             + tuple(model.Retiring(key_id=each) for each in old if each not in known),
             grants_digest=_grants_digest(run.desired),
@@ -262,15 +279,16 @@ class CredentialsStep:
 
     def _delete_principal(self, run: protocol.Run) -> None:
         run.effect(DELETE_PRINCIPAL)
-        self._issuer.delete_principal(run.record.credentials.principal)
-        _hold(run, principal="", policy_digest="", grants_digest="", issued_at=None)
+        self._issuer.delete_principal(protocol.principal(run.record))
+        _hold(run, principal="", policy_digest="", grants_digest="", issued_at=None, doubted=False)
 
     def next_at(self, desired: model.Desired, record: model.Record) -> datetime | None:
         """Return when the current key grows too old; the past where it has waited for its turn."""
         held = record.credentials
         if desired.phase is not model.Phase.ACTIVE or held.retiring:
             return None
-        if self._rotation.on_grant and held.grants_digest != _grants_digest(desired):
+        by_grant = self._rotation.on_grant and held.grants_digest != _grants_digest(desired)
+        if by_grant or held.doubted:
             return held.issued_at
         return self._rotate_at(held)
 
@@ -278,6 +296,11 @@ class CredentialsStep:
 def _hold(run: protocol.Run, **changes: object) -> None:
     """Change the credentials in the record."""
     run.save(credentials=dataclasses.replace(run.record.credentials, **changes))  # type: ignore[arg-type]
+
+
+def _lists(listed: Sequence[ports.IssuedKey], key: model.AccessKey | None) -> bool:
+    """Tell whether the engine has a key."""
+    return key is not None and key.id in {each.id for each in listed}
 
 
 def _intent(held: model.Credentials) -> model.Pending:

@@ -55,6 +55,11 @@ class Run:
         return self.clock()
 
 
+def principal(record: model.Record) -> model.Principal:
+    """Name what holds a product's keys; only after the first intent."""
+    return model.Principal(name=record.credentials.principal, product_id=record.key.id)
+
+
 class Step(Protocol):
     """Make or release one part of what a product gets."""
 

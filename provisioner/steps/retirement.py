@@ -60,7 +60,7 @@ class RetirementStep:
             run.save(credentials=dataclasses.replace(held, retiring=retiring))
         elif action.verb == DELETE:
             run.effect(DELETE)
-            self._issuer.delete_key(held.principal, action.subject)
+            self._issuer.delete_key(protocol.principal(run.record), action.subject)
             retiring = tuple(key for key in held.retiring if key.key_id != action.subject)
             run.save(credentials=dataclasses.replace(held, retiring=retiring))
         else:
@@ -68,9 +68,10 @@ class RetirementStep:
 
     def _kill(self, run: protocol.Run) -> None:
         held = run.record.credentials
-        for key in self._issuer.list_keys(held.principal):
+        principal = protocol.principal(run.record)
+        for key in self._issuer.list_keys(principal):
             run.effect(KILL)
-            self._issuer.delete_key(held.principal, key.id)
+            self._issuer.delete_key(principal, key.id)
         run.save(credentials=dataclasses.replace(held, current=None, pending=None, retiring=()))
 
     def next_at(self, desired: model.Desired, record: model.Record) -> datetime | None:

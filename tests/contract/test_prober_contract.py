@@ -24,14 +24,14 @@ class Bench:
 
     prober: ports.Prober
     issuer: ports.Issuer
-    principal: str
+    principal: model.Principal
     key: model.AccessKey
     pauses: list[float]
 
 
 def _bench(prober: ports.Prober, issuer: ports.Issuer, bucket: str, pauses: list[float]) -> Bench:
     product = str(uuid.uuid4())
-    principal = names.principal("sales", product)
+    principal = model.Principal(name=names.principal("sales", product), product_id=product)
     granted = model.Grant(
         producer_id=product,
         producer_namespace="orders",
@@ -40,9 +40,9 @@ def _bench(prober: ports.Prober, issuer: ports.Issuer, bucket: str, pauses: list
         access=model.Access.READ,
         locations=(model.Location(bucket=bucket, prefix="orders/"),),
     )
-    issuer.ensure_principal(principal, product)
+    issuer.ensure_principal(principal)
     issuer.put_policy(principal, policy.document(bucket=bucket, own=["sales/"], grants=[granted]))
-    key = issuer.create_key(principal, None)
+    key = issuer.create_key(principal, None, {})
     return Bench(prober=prober, issuer=issuer, principal=principal, key=key, pauses=pauses)
 
 

@@ -54,11 +54,12 @@ def grant(access: model.Access, prefix: str) -> model.Grant:
     )
 
 
-DOCUMENT = policy.document(
-    bucket="lake",
-    own=["sales/"],
-    grants=[grant(model.Access.READ, "orders/daily/"), grant(model.Access.WRITE, "shared/in/")],
-    batch_delete=True,
+DOCUMENT = policy.with_batch_delete(
+    policy.document(
+        bucket="lake",
+        own=["sales/"],
+        grants=[grant(model.Access.READ, "orders/daily/"), grant(model.Access.WRITE, "shared/in/")],
+    )
 )
 
 
@@ -379,8 +380,10 @@ def test_an_rgw_before_the_iam_api_is_refused_by_name(lake: Lake) -> None:
         service="iam",
     )
     issuer, _ = choose.choose("auto", client=client, endpoint=lake.rgw.endpoint)
+    product = "6f1e2d3c-0000-4000-8000-000000000001"
+    principal = model.Principal(name="dp-sales-6f1e2d3c", product_id=product)
     with pytest.raises(errors.IssuerRejected, match="rgw"):
-        issuer.ensure_principal("dp-sales-6f1e2d3c", "6f1e2d3c-0000-4000-8000-000000000001")
+        issuer.ensure_principal(principal)
 
 
 def test_a_bucket_of_another_user_is_not_ours(lake: Lake) -> None:
