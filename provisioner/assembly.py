@@ -98,12 +98,17 @@ def assemble(
     reader = portal.HttpPortal(base_url=settings.dpp_api_url, api_key=settings.dpp_api_key)
     steps = _steps(settings, reader)
     readings = reading.Readings(
-        portal=reader, records=kept.records, rules=_rules(settings), clock=clock
+        portal=reader,
+        records=kept.records,
+        asks=kept.asks,
+        rules=_rules(settings),
+        clock=clock,
     )
     reconciles = reconciler.Reconciler(
         readings=readings,
         records=kept.records,
         links=kept.links,
+        asks=kept.asks,
         queue=queue,
         steps=steps,
         clock=clock,

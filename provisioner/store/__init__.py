@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from provisioner import ports
 from provisioner.seal import Seal
 from provisioner.store import records
+from provisioner.store.asks import SqlAsks
 from provisioner.store.database import Database
 from provisioner.store.flags import SqlFlags
 from provisioner.store.history import SqlHistory
@@ -30,6 +31,7 @@ class Store:
     inbox: SqlInbox
     records: records.SqlRecords
     links: SqlLinks
+    asks: SqlAsks
     flags: SqlFlags
     history: SqlHistory
 
@@ -55,6 +57,7 @@ def open_store(url: str, seal_source: SealSource, *, clock: ports.Clock) -> Stor
         inbox=SqlInbox(database, clock=clock),
         records=records.SqlRecords(database, seal, clock=clock),
         links=SqlLinks(database, clock=clock),
+        asks=SqlAsks(database, clock=clock),
         flags=SqlFlags(database),
         history=SqlHistory(database),
     )
