@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from provisioner import (
     errors,
@@ -29,11 +30,14 @@ from provisioner import (
     workqueue,
     workspace,
 )
-from provisioner.issuers import choose
+from provisioner.issuers import choose, signed
 from provisioner.settings import Settings
 from provisioner.steps import credentials, finalizer, prefix, protocol, retirement, writeback
 from provisioner.steps import workspace as workspace_step
 from provisioner.workspace import extensions
+
+if TYPE_CHECKING:
+    from mypy_boto3_iam import IAMClient
 
 FINALIZER = "sqlmesh-provisioner"
 _LEASE_SECONDS = 30.0
@@ -55,6 +59,7 @@ class Parts:
     store: store.Store
     queue: workqueue.SqlWorkqueue
     portal: portal.HttpPortal
+    issuer: ports.Issuer
     reconciler: reconciler.Reconciler
     observer: observer.Observer
     readings: reading.Readings
@@ -96,7 +101,8 @@ def assemble(
         kept = store.open_store(settings.database_url, _seal_source(settings), clock=clock)
     queue = workqueue.SqlWorkqueue(kept.database, clock=clock, lease_seconds=_LEASE_SECONDS)
     reader = portal.HttpPortal(base_url=settings.dpp_api_url, api_key=settings.dpp_api_key)
-    steps = _steps(settings, reader)
+    issuer = _issuer(settings, clock)
+    steps = _steps(settings, reader, issuer)
     readings = reading.Readings(
         portal=reader,
         records=kept.records,
@@ -122,6 +128,7 @@ def assemble(
         store=kept,
         queue=queue,
         portal=reader,
+        issuer=issuer,
         reconciler=reconciles,
         observer=observer.Observer(readings, steps=steps, clock=clock),
         readings=readings,
@@ -176,22 +183,44 @@ def _surroundings(settings: Settings) -> workspace_step.Surroundings:
     )
 
 
-def _steps(settings: Settings, writer: ports.PortalWriter) -> tuple[protocol.Step, ...]:
+def _issuer(settings: Settings, clock: ports.Clock) -> ports.Issuer:
+    """Return the issuer that the settings name; `auto` finds out when it is first used."""
+
+    def iam_at(endpoint: str | None) -> IAMClient:
+        return s3.connect(
+            endpoint=endpoint,
+            region=settings.s3_region,
+            access_key=settings.s3_access_key,
+            secret_key=settings.s3_secret_key,
+            service="iam",
+        )
+
+    engine = settings.s3_endpoint and choose.Engine(
+        account=signed.Account(
+            endpoint=settings.s3_endpoint,
+            region=settings.s3_region,
+            access_key=settings.s3_access_key,
+            secret_key=settings.s3_secret_key,
+        ),
+        iam=iam_at(settings.s3_endpoint),
+    )
+    issuer, how = choose.choose(
+        settings.issuer.value,
+        client=iam_at(settings.iam_endpoint),
+        endpoint=settings.iam_endpoint,
+        engine=engine or None,
+        clock=clock,
+    )
+    _log.info("issuer", chosen=how)
+    return issuer
+
+
+def _steps(
+    settings: Settings, writer: ports.PortalWriter, issuer: ports.Issuer
+) -> tuple[protocol.Step, ...]:
     """List the steps in the order in which they make; they release backwards."""
     bucket = settings.s3_bucket
     region, access_key = settings.s3_region, settings.s3_access_key
-    issuer, how = choose.choose(
-        settings.issuer.value,
-        client=s3.connect(
-            endpoint=settings.iam_endpoint,
-            region=region,
-            access_key=access_key,
-            secret_key=settings.s3_secret_key,
-            service="iam",
-        ),
-        endpoint=settings.iam_endpoint,
-    )
-    _log.info("issuer", chosen=how)
     objects = s3.S3Store(
         s3.connect(
             endpoint=settings.s3_endpoint,

@@ -24,6 +24,7 @@ from botocore.config import Config
 from botocore.credentials import Credentials
 
 from provisioner import model
+from provisioner.issuers import choose, signed
 from tests import ceph_node
 
 if TYPE_CHECKING:
@@ -138,15 +139,55 @@ class Rgw(Engine):
         """Delete a user and every key of it."""
         self._admin("DELETE", uid)
 
-    def _admin(self, method: str, uid: str, **parameters: str) -> None:
-        query = {"uid": uid, "display-name": uid, "max-buckets": "-1", **parameters}
-        url = f"{self.endpoint}/admin/user?{urllib.parse.urlencode(query)}"
+    def plant(self, uid: str) -> None:
+        """Make a user as people do by hand, with a key that the engine chooses."""
+        self._admin("PUT", uid)
+
+    def modify(self, uid: str, subresource: str = "", **parameters: str) -> None:
+        """Change a user as people do by hand, which makes the engine forget its policy."""
+        method = "PUT" if subresource else "POST"
+        self._admin(method, uid, subresource=subresource, **parameters)
+
+    def record(self, uid: str) -> dict[str, Any]:
+        """Return all that the engine keeps of a user."""
+        kept: dict[str, Any] = self._call("GET", "metadata/user", {"key": uid}).json()["data"]
+        return kept
+
+    def keys(self, uid: str) -> list[str]:
+        """Return the access keys of a user."""
+        return [each["access_key"] for each in self.record(uid)["keys"]]
+
+    def uids(self) -> set[str]:
+        """Return every user there is."""
+        return set(self._call("GET", "metadata/user", {}).json())
+
+    def as_chosen_from(self) -> choose.Engine:
+        """Return what the choice of an issuer needs."""
+        account = signed.Account(
+            endpoint=self.endpoint,
+            region=REGION,
+            access_key=self.admin.id,
+            secret_key=self.admin.secret,
+        )
+        return choose.Engine(account=account, iam=self.iam())
+
+    def _admin(self, method: str, uid: str, *, subresource: str = "", **parameters: str) -> None:
+        query = {"uid": uid, **parameters}
+        if not subresource:
+            query = {"display-name": uid, "max-buckets": "-1", **query}
+        bare = f"{subresource}&" if subresource not in query else ""
+        self._call(method, f"user?{bare}" if subresource else "user", query)
+
+    def _call(self, method: str, path: str, query: dict[str, str]) -> httpx.Response:
+        url = f"{self.endpoint}/admin/{path}"
+        url += ("" if "?" in path else "?") + urllib.parse.urlencode(
+            query, quote_via=urllib.parse.quote
+        )
         request = AWSRequest(method=method, url=url)
         credentials = Credentials(self.admin.id, self.admin.secret)
         S3SigV4Auth(credentials, "s3", REGION).add_auth(request)
-        httpx.request(
-            method, url, headers=dict(request.headers.items()), timeout=20
-        ).raise_for_status()
+        answer = httpx.request(method, url, headers=dict(request.headers.items()), timeout=20)
+        return answer.raise_for_status()
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""One suite for every `ports.Issuer`: in memory, and IAM as moto speaks it."""
+"""One suite for every `ports.Issuer`: in memory, IAM as moto speaks it, and Ceph's RGW."""
 
 from __future__ import annotations
 
@@ -35,6 +35,8 @@ class Bench:
     may_put: Callable[[model.AccessKey, str], bool]
     most_keys: int | None = 2
     """How many keys a principal may have; None = any number."""
+    too_many: int = 99
+    """Own prefixes that no policy of the engine holds."""
 
     def own(self, *prefixes: str) -> dict[str, Any]:
         """Return the policy of a principal that owns prefixes."""
@@ -101,8 +103,41 @@ def _on_moto(engine: engines.Engine, *, asking: bool) -> Bench:
     )
 
 
-@pytest.fixture(params=["memory", "memory-chosen", "iam", "auto"])
+def _on_rgw(engine: engines.Rgw, *, asking: bool) -> Bench:
+    bucket = engine.bucket()
+    name = "auto" if asking else "rgw"
+    issuer, _ = choose.choose(
+        name, client=engine.iam(), endpoint=engine.endpoint, engine=engine.as_chosen_from()
+    )
+
+    def may_put(key: model.AccessKey, name: str) -> bool:
+        try:
+            engine.s3(key).put_object(Bucket=bucket, Key=name, Body=b"")
+        except ClientError:
+            return False
+        return True
+
+    return Bench(
+        issuer=issuer,
+        bucket=bucket,
+        plant=lambda principal: engine.plant(principal.name),
+        planted=lambda principal: len(engine.keys(principal.name)),
+        may_put=may_put,
+        most_keys=4,
+        too_many=2000,
+    )
+
+
+@pytest.fixture(
+    params=[
+        *("memory", "memory-chosen", "iam", "auto"),
+        pytest.param("rgw", marks=pytest.mark.engine),
+        pytest.param("auto-rgw", marks=pytest.mark.engine),
+    ]
+)
 def bench(request: pytest.FixtureRequest) -> Bench:
+    if "rgw" in request.param:
+        return _on_rgw(request.getfixturevalue("rgw"), asking=request.param == "auto-rgw")
     if request.param.startswith("memory"):
         return _in_memory(chooses=request.param == "memory-chosen")
     return _on_moto(request.getfixturevalue("moto"), asking=request.param == "auto")
@@ -173,7 +208,7 @@ def test_a_deleted_key_is_refused_and_deleting_it_again_is_success(
     bench.issuer.ensure_principal(principal)
     own = bench.own("sales/")
     bench.issuer.put_policy(principal, own)
-    old, new = (bench.key(principal) for _ in range(2))
+    old, new = (bench.key(principal, own) for _ in range(2))
     for _ in range(2):
         bench.issuer.delete_key(principal, old.id)
     assert not bench.may_put(old, "sales/x")
@@ -247,7 +282,7 @@ def test_a_policy_that_does_not_fit_is_refused_and_the_old_one_stays(
     bench.issuer.ensure_principal(principal)
     key = bench.key(principal)
     bench.issuer.put_policy(principal, bench.own("sales/"))
-    many = [f"sales-{number:03}/" for number in range(99)]
+    many = [f"sales-{number:04}/" for number in range(bench.too_many)]
     with pytest.raises(errors.PolicyTooLarge):
         bench.issuer.put_policy(principal, bench.own(*many))
     assert bench.may_put(key, "sales/x")
