@@ -150,6 +150,35 @@ def reconcile(namespace: str | None, everything: bool) -> None:
         sys.exit(1)
 
 
+@cli.command(short_help="Replace keys now, of one product or all.")
+@_NAMESPACE
+@click.option("--all", "everything", is_flag=True, help="Every product that has keys.")
+@click.option("--compromised", is_flag=True, help="Kill the old keys at once, without any grace.")
+def rotate(namespace: str | None, everything: bool, compromised: bool) -> None:
+    """Give a product a new key now; the old one keeps working for its grace period.
+
+    With --compromised every key of it dies first, so jobs fail until they read the new one from
+    .env. Interrupt it whenever you like: beside a service the rest goes on there, and the next
+    call of --all goes on where this one stopped.
+    """
+    from provisioner import operations, rotation, tables
+
+    _one_or_all(namespace, everything)
+    out = tables.console()
+    with operations.opened(_settings()) as parts:
+        keys = rotation.chosen(parts, namespace)
+        left = rotation.unfinished(parts, keys, compromised=compromised) if everything else ()
+        if left:
+            click.echo(f"Going on with {len(left)} of {len(keys)} from an earlier call.", err=True)
+        outcomes = rotation.rotate(
+            parts, left or keys, tables.progress(out), compromised=compromised, resume=bool(left)
+        )
+        named = operations.namespaces(parts, outcomes)
+    tables.show_outcomes(out, outcomes, named)
+    if any(outcome.status not in ("done", "queued") for outcome in outcomes):
+        sys.exit(1)
+
+
 @cli.command(short_help="Have the service compare the whole portal.")
 @click.option("--confirm-deletions", is_flag=True, help="Let a held-back mass deletion go on.")
 def resync(confirm_deletions: bool) -> None:

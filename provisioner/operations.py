@@ -94,11 +94,19 @@ def reconcile(
     """Queue products where a service is running; otherwise do the work here."""
     keys = _keys(parts, name)
     parts.queue.touch(keys, model.Priority.EVENT)
-    if not parts.store.database.acquire():
+    if not serves(parts):
         return tuple(model.Outcome(key=key, status="queued") for key in keys)
+    return tuple(work(parts, keys, progress, title="reconciling"))
+
+
+def serves(parts: assembly.Parts) -> bool:
+    """Become the one that works on this store; False where a service is."""
+    if not parts.store.database.acquire():
+        return False
     assembly.prepare(parts)
-    parts.queue.reap(all_owners=True)
-    return tuple(_work(parts, keys, progress))
+    if parts.store.database.single_process:
+        parts.queue.reap(all_owners=True)
+    return True
 
 
 def namespaces(parts: assembly.Parts, outcomes: Iterable[model.Outcome]) -> Mapping[model.Key, str]:
@@ -116,8 +124,8 @@ def ask_for_resync(parts: assembly.Parts, *, confirm_deletions: bool) -> bool:
     return True
 
 
-def _work(
-    parts: assembly.Parts, keys: tuple[model.Key, ...], progress: Progress
+def work(
+    parts: assembly.Parts, keys: tuple[model.Key, ...], progress: Progress, *, title: str
 ) -> Iterator[model.Outcome]:
     """Work off what is queued until every key had its turn; what is left waits for the service."""
     duty = worker.Duty(
@@ -128,7 +136,7 @@ def _work(
         clock=parts.clock,
     )
     waiting = set(keys)
-    for key in progress(keys, "reconciling", len(keys)):
+    for key in progress(keys, title, len(keys)):
         while key in waiting:
             lease = parts.queue.lease(f"cli-{uuid.uuid4().hex[:8]}")
             if lease is None:  # another replica has it
