@@ -40,7 +40,13 @@ def cli() -> None:
 
 
 @cli.command(short_help="Hear webhooks and reconcile, until SIGTERM.")
-def serve() -> None:
+@click.option(
+    "--lost-sealing-key",
+    is_flag=True,
+    help="The sealing key is lost for good: give every product whose secrets no key opens a new "
+    "S3 key. For one start only.",
+)
+def serve(lost_sealing_key: bool) -> None:
     """Hear the portal's webhooks and reconcile, until SIGTERM.
 
     Needs PROV_DPP_API_URL and a proof for webhooks (WEBHOOK_SECRET or PROV_WEBHOOK_BASIC_AUTH).
@@ -49,7 +55,7 @@ def serve() -> None:
     """
     from provisioner import server
 
-    server.serve(_settings(serving=True))
+    server.serve(_settings(serving=True), lost_sealing_key=lost_sealing_key)
 
 
 @cli.command(short_help="Play the whole story on this machine.")
@@ -196,6 +202,28 @@ def resync(confirm_deletions: bool) -> None:
             "no service runs on this store (PROV_DATABASE_URL); it resyncs whenever it starts"
         )
     click.echo("A resync was asked for; the service begins within a second.")
+
+
+@cli.command(short_help="Seal every stored secret anew with the first key.")
+def reseal() -> None:
+    """Seal every stored secret anew with the first of PROV_SEALING_KEYS.
+
+    So that the keys behind it can be dropped. First put the new key in front and restart the
+    service, which seals with the keys it read at its start. Ends with 1 while any secret still
+    needs an older key.
+    """
+    from provisioner import assembly, sealing
+
+    done = sealing.reseal(_settings(), clock=assembly.utc_now)
+    click.echo(f"sealed anew: {done.renewed}; sealed by the first key now: {done.seals.first}")
+    if done.seals.all_first:
+        click.echo("Every stored secret is sealed by the first key: the others may go.")
+        return
+    raise click.ClickException(
+        f"{done.seals.older} rows are still sealed by an older key and {done.seals.unopened} by "
+        "none of these: a service that writes them has other keys. Restart it with the first key "
+        "in front, then reseal again; drop no key yet"
+    )
 
 
 @cli.command(short_help="Render the template into a folder.")

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from provisioner import assembly, errors, model, names, observer, resync, settings, worker
+from provisioner import assembly, errors, model, names, observer, resync, settings, store, worker
 from provisioner.settings import rules
 from provisioner.workspace import render
 
@@ -23,18 +23,12 @@ def opened(read: settings.Settings, *, read_only: bool = False) -> Iterator[asse
     """Open the parts for one command; read-only, a store that is not there is not made."""
     with contextlib.ExitStack() as stack:
         kept = None
-        if read_only and not _exists(read.database_url):
+        if read_only and not store.exists(read.database_url):
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="provisioner-"))
             kept = assembly.scratch_store(Path(folder))
         parts = assembly.assemble(read, kept=kept)
         stack.callback(parts.close)
         yield parts
-
-
-def _exists(url: str) -> bool:
-    """Tell whether there is a store to read."""
-    file = url.removeprefix("sqlite:///")
-    return file == url or Path(file).exists()
 
 
 def previews(
