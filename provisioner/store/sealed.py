@@ -86,8 +86,8 @@ class SqlSealed:
         keys = [model.Key.parse(row.key) for row in lost]
         with self._database.writing() as connection:
             # The queue before the records, as in every other transaction: else two could wait
-            # for each other.
-            queueing.touch(connection, dict.fromkeys(keys, ()), model.Priority.EVENT, now)
+            # for each other. Behind events: a revocation must not wait for ten thousand keys.
+            queueing.touch(connection, dict.fromkeys(keys, ()), model.Priority.RESYNC, now)
             return sum(self._forget_row(connection, row, now, grace) for row in lost)
 
     @staticmethod
