@@ -35,10 +35,9 @@ def without_secrets(record: model.Record, *, now: datetime, grace: timedelta) ->
         for key in retiring
     )
     # An intent without a key: the one it had is nobody's by now, and its reconcile deletes it.
-    pending = held.pending and dataclasses.replace(held.pending, key=None)
-    credentials = dataclasses.replace(
-        held, current=None, issued_at=None, pending=pending, retiring=dated
-    )
+    pending = held.pending and dataclasses.replace(held.pending, key=None, made=False)
+    # `issued_at` stays: it tells whether what retires is older than a leak that was reported.
+    credentials = dataclasses.replace(held, current=None, pending=pending, retiring=dated)
     return dataclasses.replace(record, credentials=credentials, settled_digest="")
 
 

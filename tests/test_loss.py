@@ -11,25 +11,40 @@ from provisioner import loss, model
 from tests import builders as b
 from tests import memory_world as w
 from tests.memory_world import MARKETING, SALES, MemoryWorld
-from tests.test_crash import Change, a_world, approve, create, effects_of, grow_old, outlive_grace
+from tests.test_crash import (
+    Change,
+    a_world,
+    approve,
+    create,
+    effects_of,
+    grow_old,
+    leak,
+    outlive_grace,
+    revoke,
+    rotate,
+)
 
 GRACE = timedelta(seconds=w.GRACE_SECONDS)
 STORIES: dict[str, tuple[list[Change], Change]] = {
     "create": ([], create),
     "approve": ([create], approve),
     "rotate": ([approve], grow_old),
+    "rotate while a key retires": ([create, approve], rotate),
     "end a grace": ([create, approve], outlive_grace),
 }
 CASES = [
-    pytest.param(story, number, id=f"{story}-before-{number}-{effect}")
+    pytest.param(
+        story, we_choose, number, id=f"{story}-{'ours' if we_choose else ''}-{number}-{effect}"
+    )
     for story, (before, change) in STORIES.items()
-    for number, effect in enumerate([*effects_of(before, change), "nothing"])
+    for we_choose in (False, True)
+    for number, effect in enumerate([*effects_of(before, change, we_choose=we_choose), "nothing"])
 ]
 
 
-def stopped(story: str, fatal: int) -> MemoryWorld:
+def stopped(before: list[Change], change: Change, fatal: int, *, we_choose: bool) -> MemoryWorld:
     """Return a world in which the process ended before an effect."""
-    world = a_world(*STORIES[story])
+    world = a_world(before, change, we_choose=we_choose)
     passed = 0
 
     def stop(effect: str) -> None:
@@ -86,11 +101,11 @@ def env_is_ahead(world: MemoryWorld) -> bool:
 
 
 @pytest.mark.parametrize("room", [2, 9], ids=["two keys", "many keys"])
-@pytest.mark.parametrize(("story", "fatal"), CASES)
+@pytest.mark.parametrize(("story", "we_choose", "fatal"), CASES)
 def test_a_loss_at_any_instant_ends_with_one_new_key_and_no_dead_moment(
-    story: str, fatal: int, room: int
+    story: str, we_choose: bool, fatal: int, room: int
 ) -> None:
-    world = stopped(story, fatal)
+    world = stopped(*STORIES[story], fatal, we_choose=we_choose)
     world.issuer.max_live_keys = room
     before = world.published_key("marketing")
     # Two keys, no room for a third, and nobody knows which is in use: one of them must go.
@@ -103,7 +118,7 @@ def test_a_loss_at_any_instant_ends_with_one_new_key_and_no_dead_moment(
     assert published != before
     assert published == world.record(MARKETING).credentials.current
     assert world.may("marketing", "s3:GetObject", "marketing/x")
-    principal = world.issuer.principals[world.record(MARKETING).credentials.principal]
+    principal = world.issuer.held[world.record(MARKETING).credentials.principal]
     assert set(principal.keys) == {published.id}
 
 
@@ -133,13 +148,13 @@ def lost(record: model.Record) -> model.Record:
 def test_all_but_secrets_is_kept() -> None:
     found = lost(a_record())
     assert found == dataclasses.replace(
-        a_record(current=None, issued_at=None, retiring=(model.Retiring(key_id="K1"),)),
+        a_record(current=None, retiring=(model.Retiring(key_id="K1"),)),
         settled_digest="",
     )
 
 
 def test_an_intent_stays_so_that_the_key_it_made_is_cleared_away() -> None:
-    pending = model.Pending(intent_at=b.NOW, key=model.AccessKey("K2", "hush"))
+    pending = model.Pending(intent_at=b.NOW, key=model.AccessKey("K2", "hush"), made=True)
     found = lost(a_record(pending=pending)).credentials
     assert found.pending == model.Pending(intent_at=b.NOW)
     assert found.retiring == (model.Retiring(key_id="K1"),)
@@ -168,3 +183,33 @@ def test_only_the_key_that_env_names_is_left_without_a_last_day(
 def test_a_product_without_keys_has_none_to_lose() -> None:
     found = lost(a_record("", current=None)).credentials
     assert (found.current, found.pending, found.retiring) == (None, None, ())
+
+
+def test_a_leak_that_was_reported_before_the_key_was_made_does_not_kill_it() -> None:
+    effects = effects_of([create], leak, we_choose=False)
+    world = stopped([create], leak, len(effects) - 1, we_choose=False)
+    assert model.Ask.COMPROMISED in world.store.asks.of(MARKETING)
+    lose(world)
+    assert settle_watched(world) == []
+
+
+def test_a_leak_that_is_reported_after_the_loss_kills_what_leaked() -> None:
+    world = a_world([create], approve)
+    lose(world)
+    leaked = world.published_key("marketing")
+    assert leaked is not None
+    world.clock.advance(1)
+    leak(world)
+    world.settle(MARKETING)
+    assert not world.issuer.knows(leaked)
+    assert world.may("marketing", "s3:GetObject", "marketing/x")
+
+
+def test_after_a_loss_a_revocation_still_waits_for_nothing() -> None:
+    world = a_world([approve], revoke)
+    assert world.may("marketing", "s3:GetObject", "sales/orders/x")
+    lose(world)
+    world.folders._claims["marketing"] = b.FINANCE
+    world.reconcile(MARKETING)
+    assert not world.may("marketing", "s3:GetObject", "sales/orders/x")
+    assert world.may("marketing", "s3:GetObject", "marketing/x")
