@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import stat
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
 
-from provisioner import errors, model, sealing, settings, store, workqueue
+from provisioner import assembly, errors, model, sealing, server, settings, store, workqueue
 from provisioner.seal import Seal
 from tests import opened_store
 
@@ -214,3 +215,21 @@ def test_a_service_that_goes_on_with_another_key_is_noticed(
     monkeypatch.setattr(store.sealed.SqlSealed, "forget", beaten)
     recovered(load(PROV_SEALING_KEYS=NEW)).close()
     assert "another service still seals" in caplog.text
+
+
+def test_a_start_that_fails_after_a_loss_lets_another_process_serve(
+    load: Load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = load(PROV_SEALING_KEYS=NEW)
+    save_a_secret(read)
+
+    def fail(*_arguments: object, **_named: object) -> datetime:
+        raise errors.StoreUnavailable("for this test")
+
+    with pytest.raises(errors.StoreUnavailable):
+        sealing.recover(read, clock=fail)
+    monkeypatch.setattr(assembly, "assemble", fail)
+    with pytest.raises(errors.StoreUnavailable):
+        server.serve(read, lost_sealing_key=True)
+    with contextlib.closing(opened(read)) as held:
+        assert held.database.acquire()
