@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from provisioner import (
+    admin,
     assembly,
     clockwork,
     errors,
@@ -154,14 +155,18 @@ def create_app(parts: assembly.Parts) -> Starlette:
             health=service.health,
             ready=service.ready,
             metrics=parts.metrics,
+        ),
+        *admin.routes(
             records=parts.store.records,
             history=parts.store.history,
             queue=parts.queue,
+            asks=parts.store.asks,
             flags=parts.store.flags,
             clock=parts.clock,
             admin_tokens=settings.admin_token,
             read_tokens=settings.admin_read_token,
             wake=service.wake,
+            observes=parts.observes,
         ),
     ]
     return Starlette(routes=routes, lifespan=lifespan)

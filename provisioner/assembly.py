@@ -24,6 +24,7 @@ from provisioner import (
     resync,
     s3,
     seal,
+    sealing,
     store,
     telemetry,
     worker,
@@ -98,7 +99,7 @@ def assemble(
         )
     metrics = telemetry.Metrics()
     if kept is None:
-        kept = store.open_store(settings.database_url, _seal_source(settings), clock=clock)
+        kept = store.open_store(settings.database_url, sealing.source(settings), clock=clock)
     queue = workqueue.SqlWorkqueue(kept.database, clock=clock, lease_seconds=_LEASE_SECONDS)
     reader = portal.HttpPortal(base_url=settings.dpp_api_url, api_key=settings.dpp_api_key)
     issuer = _issuer(settings, clock)
@@ -147,15 +148,6 @@ def scratch_store(folder: Path) -> store.Store:
     """Open an empty store for a command that must leave no trace."""
     sealed = seal.load_or_create(folder / "sealing.key", may_create=True)
     return store.open_store(f"sqlite:///{folder}/scratch.db", sealed, clock=utc_now)
-
-
-def _seal_source(settings: Settings) -> store.SealSource:
-    """Seal with the keys that are set, or with the key file, made if nothing is sealed yet."""
-    if settings.sealing_keys:
-        return seal.Seal(settings.sealing_keys)
-    return lambda has_sealed: seal.load_or_create(
-        settings.sealing_key_file, may_create=not has_sealed
-    )
 
 
 def _rules(settings: Settings) -> plan.Rules:
@@ -266,6 +258,7 @@ def prepare(parts: Parts) -> None:
         )
     for name in settings.unknown:
         _log.warning("unknown setting ignored", setting=name)
+    sealing.warn(settings)
     if settings.on_delete.value == "purge":
         _log.warning("PROV_ON_DELETE=purge is not done yet: what is deleted is archived")
     if settings.extensions_are_ours and not parts.observes:

@@ -40,7 +40,13 @@ def cli() -> None:
 
 
 @cli.command(short_help="Hear webhooks and reconcile, until SIGTERM.")
-def serve() -> None:
+@click.option(
+    "--lost-sealing-key",
+    is_flag=True,
+    help="The sealing key is lost for good: give every product whose secrets no key opens a new "
+    "S3 key. For one start only.",
+)
+def serve(lost_sealing_key: bool) -> None:
     """Hear the portal's webhooks and reconcile, until SIGTERM.
 
     Needs PROV_DPP_API_URL and a proof for webhooks (WEBHOOK_SECRET or PROV_WEBHOOK_BASIC_AUTH).
@@ -49,7 +55,7 @@ def serve() -> None:
     """
     from provisioner import server
 
-    server.serve(_settings(serving=True))
+    server.serve(_settings(serving=True), lost_sealing_key=lost_sealing_key)
 
 
 @cli.command(short_help="Play the whole story on this machine.")
@@ -150,6 +156,35 @@ def reconcile(namespace: str | None, everything: bool) -> None:
         sys.exit(1)
 
 
+@cli.command(short_help="Replace keys now, of one product or all.")
+@_NAMESPACE
+@click.option("--all", "everything", is_flag=True, help="Every product that has keys.")
+@click.option("--compromised", is_flag=True, help="Kill the old keys at once, without any grace.")
+def rotate(namespace: str | None, everything: bool, compromised: bool) -> None:
+    """Give a product a new key now; the old one keeps working for its grace period.
+
+    With --compromised every key of it dies first, so jobs fail until they read the new one from
+    .env. Interrupt it whenever you like: beside a service the rest goes on there, and the next
+    call of --all goes on where this one stopped.
+    """
+    from provisioner import operations, rotation, tables
+
+    _one_or_all(namespace, everything)
+    out = tables.console()
+    with operations.opened(_settings()) as parts:
+        keys = rotation.chosen(parts, namespace)
+        left = rotation.unfinished(parts, keys, compromised=compromised) if everything else ()
+        if left:
+            click.echo(f"Going on with {len(left)} of {len(keys)} from an earlier call.", err=True)
+        outcomes = rotation.rotate(
+            parts, left or keys, tables.progress(out), compromised=compromised, resume=bool(left)
+        )
+        named = operations.namespaces(parts, outcomes)
+    tables.show_outcomes(out, outcomes, named)
+    if any(outcome.status not in ("done", "queued") for outcome in outcomes):
+        sys.exit(1)
+
+
 @cli.command(short_help="Have the service compare the whole portal.")
 @click.option("--confirm-deletions", is_flag=True, help="Let a held-back mass deletion go on.")
 def resync(confirm_deletions: bool) -> None:
@@ -167,6 +202,28 @@ def resync(confirm_deletions: bool) -> None:
             "no service runs on this store (PROV_DATABASE_URL); it resyncs whenever it starts"
         )
     click.echo("A resync was asked for; the service begins within a second.")
+
+
+@cli.command(short_help="Seal every stored secret anew with the first key.")
+def reseal() -> None:
+    """Seal every stored secret anew with the first of PROV_SEALING_KEYS.
+
+    So that the keys behind it can be dropped. First put the new key in front and restart the
+    service, which seals with the keys it read at its start. Ends with 1 while any secret still
+    needs an older key.
+    """
+    from provisioner import assembly, sealing
+
+    done = sealing.reseal(_settings(), clock=assembly.utc_now)
+    click.echo(f"sealed anew: {done.renewed}; sealed by the first key now: {done.seals.first}")
+    if done.seals.all_first:
+        click.echo("Every stored secret is sealed by the first key: the others may go.")
+        return
+    raise click.ClickException(
+        f"{done.seals.older} rows are still sealed by an older key and {done.seals.unopened} by "
+        "none of these: a service that writes them has other keys. Restart it with the first key "
+        "in front, then reseal again; drop no key yet"
+    )
 
 
 @cli.command(short_help="Render the template into a folder.")

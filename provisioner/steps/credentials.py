@@ -79,7 +79,8 @@ class CredentialsStep:
 
     def _actions(self, record: model.Record, *verbs: str) -> tuple[model.Action, ...]:
         subject = record.credentials.principal or names.principal(record.namespace, record.key.id)
-        live = record.credentials.current is not None
+        held = record.credentials
+        live = held.current is not None or bool(held.retiring)
         return tuple(
             model.Action(step=self.name, verb=verb, subject=subject, urgent=live and verb == POLICY)
             for verb in verbs

@@ -222,16 +222,6 @@ def test_a_service_that_cannot_listen_does_nothing_else(stand: Stand) -> None:
     assert not stand.ready("sales")
 
 
-def test_a_lost_sealing_key_stops_the_start(stand: Stand) -> None:
-    stand.portal.state.create_product("sales", name="Sales")
-    with stand.service():
-        stand.until(lambda: stand.ready("sales"), "the workspace")
-    (stand.folder / "secrets" / "sealing.key").unlink()
-    done = stand.provisioner("serve")
-    assert done.returncode == 2
-    assert done.stderr.startswith("PROV_SEALING_KEYS:")
-
-
 def test_plan_reads_only_and_says_what_would_be_made(stand: Stand) -> None:
     product = stand.portal.state.create_product("sales", name="Sales")
     done = stand.provisioner("plan", "--all", WEBHOOK_SECRET="")
