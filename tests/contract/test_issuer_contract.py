@@ -1,4 +1,4 @@
-"""One suite for every `ports.Issuer`: in memory, and IAM as moto speaks it."""
+"""One suite for every `ports.Issuer`: in memory, IAM as moto speaks it, and MinIO."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from provisioner.steps import keypair
 from tests import memory_s3
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
     from tests import engines
 
 pytest_plugins = ["tests.engines"]
@@ -35,6 +37,8 @@ class Bench:
     may_put: Callable[[model.AccessKey, str], bool]
     most_keys: int | None = 2
     """How many keys a principal may have; None = any number."""
+    too_many: int = 99
+    """How many prefixes do not fit into a policy."""
 
     def own(self, *prefixes: str) -> dict[str, Any]:
         """Return the policy of a principal that owns prefixes."""
@@ -83,13 +87,6 @@ def _on_moto(engine: engines.Engine, *, asking: bool) -> Bench:
         plain.create_user(UserName=principal.name, Path="/people/")
         plain.create_access_key(UserName=principal.name)
 
-    def may_put(key: model.AccessKey, name: str) -> bool:
-        try:
-            engine.s3(key).put_object(Bucket=bucket, Key=name, Body=b"")
-        except ClientError:
-            return False
-        return True
-
     return Bench(
         issuer=issuer,
         bucket=bucket,
@@ -97,12 +94,46 @@ def _on_moto(engine: engines.Engine, *, asking: bool) -> Bench:
         planted=lambda principal: len(
             plain.list_access_keys(UserName=principal.name)["AccessKeyMetadata"]
         ),
-        may_put=may_put,
+        may_put=lambda key, name: _may_put(engine.s3(key), bucket, name),
     )
 
 
-@pytest.fixture(params=["memory", "memory-chosen", "iam", "auto"])
+def _on_minio(engine: engines.Minio) -> Bench:
+    bucket, calls = engine.bucket(), engine.calls()
+
+    def plant(principal: model.Principal) -> None:
+        calls.add_user(principal.name, "somebody-elses")
+        calls.add_account(principal.name, keypair.choose(), "somebody else's")
+
+    return Bench(
+        issuer=engine.issuer(),
+        bucket=bucket,
+        plant=plant,
+        planted=lambda principal: len(calls.accounts(principal.name)),
+        may_put=lambda key, name: _may_put(engine.s3(key), bucket, name),
+        most_keys=None,
+        too_many=500,
+    )
+
+
+def _may_put(client: S3Client, bucket: str, name: str) -> bool:
+    try:
+        client.put_object(Bucket=bucket, Key=name, Body=b"")
+    except ClientError:
+        return False
+    return True
+
+
+ENGINES = [
+    *("memory", "memory-chosen", "iam", "auto"),
+    pytest.param("minio", marks=pytest.mark.engine),
+]
+
+
+@pytest.fixture(params=ENGINES)
 def bench(request: pytest.FixtureRequest) -> Bench:
+    if request.param == "minio":
+        return _on_minio(request.getfixturevalue("minio"))
     if request.param.startswith("memory"):
         return _in_memory(chooses=request.param == "memory-chosen")
     return _on_moto(request.getfixturevalue("moto"), asking=request.param == "auto")
@@ -247,7 +278,7 @@ def test_a_policy_that_does_not_fit_is_refused_and_the_old_one_stays(
     bench.issuer.ensure_principal(principal)
     key = bench.key(principal)
     bench.issuer.put_policy(principal, bench.own("sales/"))
-    many = [f"sales-{number:03}/" for number in range(99)]
+    many = [f"sales-{number:03}/" for number in range(bench.too_many)]
     with pytest.raises(errors.PolicyTooLarge):
         bench.issuer.put_policy(principal, bench.own(*many))
     assert bench.may_put(key, "sales/x")
