@@ -102,8 +102,9 @@ def assemble(
         kept = store.open_store(settings.database_url, sealing.source(settings), clock=clock)
     queue = workqueue.SqlWorkqueue(kept.database, clock=clock, lease_seconds=_LEASE_SECONDS)
     reader = portal.HttpPortal(base_url=settings.dpp_api_url, api_key=settings.dpp_api_key)
-    issuer = _issuer(settings, clock)
-    steps = _steps(settings, reader, issuer)
+    objects = _objects(settings)
+    issuer = _issuer(settings, objects, clock)
+    steps = _steps(settings, reader, objects, issuer)
     readings = reading.Readings(
         portal=reader,
         records=kept.records,
@@ -175,7 +176,23 @@ def _surroundings(settings: Settings) -> workspace_step.Surroundings:
     )
 
 
-def _issuer(settings: Settings, clock: ports.Clock) -> ports.Issuer:
+def _objects(settings: Settings) -> s3.S3Store:
+    """Return the bucket as the admin reaches it."""
+    client = s3.connect(
+        endpoint=settings.s3_endpoint,
+        region=settings.s3_region,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key,
+    )
+    return s3.S3Store(
+        client,
+        bucket=settings.s3_bucket,
+        region=settings.s3_region,
+        create_bucket=settings.s3_create_bucket,
+    )
+
+
+def _issuer(settings: Settings, objects: s3.S3Store, clock: ports.Clock) -> ports.Issuer:
     """Return the issuer that the settings name; `auto` finds out when it is first used."""
 
     def iam_at(endpoint: str | None) -> IAMClient:
@@ -195,6 +212,7 @@ def _issuer(settings: Settings, clock: ports.Clock) -> ports.Issuer:
             secret_key=settings.s3_secret_key,
         ),
         iam=iam_at(settings.s3_endpoint),
+        versioned=objects.keeps_versions,
     )
     issuer, how = choose.choose(
         settings.issuer.value,
@@ -208,23 +226,11 @@ def _issuer(settings: Settings, clock: ports.Clock) -> ports.Issuer:
 
 
 def _steps(
-    settings: Settings, writer: ports.PortalWriter, issuer: ports.Issuer
+    settings: Settings, writer: ports.PortalWriter, objects: s3.S3Store, issuer: ports.Issuer
 ) -> tuple[protocol.Step, ...]:
     """List the steps in the order in which they make; they release backwards."""
     bucket = settings.s3_bucket
-    region, access_key = settings.s3_region, settings.s3_access_key
-    objects = s3.S3Store(
-        s3.connect(
-            endpoint=settings.s3_endpoint,
-            region=region,
-            access_key=access_key,
-            secret_key=settings.s3_secret_key,
-        ),
-        bucket=bucket,
-        region=region,
-        create_bucket=settings.s3_create_bucket,
-    )
-    prober = s3.S3Prober(endpoint=settings.s3_endpoint, region=region, bucket=bucket)
+    prober = s3.S3Prober(endpoint=settings.s3_endpoint, region=settings.s3_region, bucket=bucket)
     folders = workspace.CookiecutterWorkspaces(
         output=settings.template_output_path,
         template=settings.template_path,

@@ -65,6 +65,21 @@ def with_batch_delete(document: Mapping[str, Any]) -> dict[str, Any]:
     return {**document, "Statement": [*document["Statement"], *batch]}
 
 
+def with_versions(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Allow reading a version of whatever object the document allows reading.
+
+    rustfs asks for it on a bucket that keeps versions, even where none is named.
+    """
+    return {**document, "Statement": [_versioned(each) for each in document["Statement"]]}
+
+
+def _versioned(statement: Mapping[str, Any]) -> dict[str, Any]:
+    actions = list(statement["Action"])
+    if "s3:GetObject" in actions:
+        actions.append("s3:GetObjectVersion")
+    return {**statement, "Action": actions}
+
+
 def text(document: Mapping[str, Any]) -> str:
     """Write a document as compact JSON: spaces count at some engines and break others.
 

@@ -1,4 +1,4 @@
-"""Run real S3 engines for tests: moto in this process, and one Ceph node with its RGW.
+"""Run real S3 engines for tests: moto in this process, a Ceph node with its RGW, and MinIO.
 
 A test module asks for the fixtures with `pytest_plugins = ["tests.engines"]`, so that each engine
 is started once a session; import it for types only.
@@ -13,7 +13,7 @@ import socket
 import urllib.parse
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import boto3
 import httpx
@@ -25,7 +25,8 @@ from botocore.credentials import Credentials
 
 from provisioner import model
 from provisioner.issuers import choose, signed
-from tests import ceph_node
+from provisioner.issuers.madmin import MinioIssuer, admin
+from tests import ceph_node, minio_server
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
@@ -58,6 +59,16 @@ class Engine:
         """Return the admin's plain client for IAM."""
         client: IAMClient = self._client("iam", self.admin)
         return client
+
+    def as_chosen_from(self) -> choose.Engine:
+        """Return what the choice of an issuer needs."""
+        account = signed.Account(
+            endpoint=self.endpoint,
+            region=REGION,
+            access_key=self.admin.id,
+            secret_key=self.admin.secret,
+        )
+        return choose.Engine(account=account, iam=self.iam(), versioned=lambda: False)
 
     def _client(self, service: Any, key: model.AccessKey) -> Any:
         return boto3.client(
@@ -161,16 +172,6 @@ class Rgw(Engine):
         """Return every user there is."""
         return set(self._call("GET", "metadata/user", {}).json())
 
-    def as_chosen_from(self) -> choose.Engine:
-        """Return what the choice of an issuer needs."""
-        account = signed.Account(
-            endpoint=self.endpoint,
-            region=REGION,
-            access_key=self.admin.id,
-            secret_key=self.admin.secret,
-        )
-        return choose.Engine(account=account, iam=self.iam())
-
     def _admin(self, method: str, uid: str, *, subresource: str = "", **parameters: str) -> None:
         query = {"uid": uid, **parameters}
         if not subresource:
@@ -195,13 +196,43 @@ def rgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rgw]:
     """Run a Ceph node of one mon, one osd and one RGW; skip where Ceph is not installed."""
     missing = [each for each in ceph_node.PROGRAMS if shutil.which(each) is None]
     if missing:
-        reason = f"no {', '.join(missing)}: apt-get install {' '.join(ceph_node.PACKAGES)}"
-        if os.environ.get("CI", "").lower() == "true":
-            pytest.fail(reason)
-        pytest.skip(reason)
+        _without(f"no {', '.join(missing)}: apt-get install {' '.join(ceph_node.PACKAGES)}")
     admin = model.AccessKey("AKIAADMINADMINADMIN0", "a" * 40)
     with ceph_node.Node(
         tmp_path_factory.mktemp("ceph"), s3_port=free_port(), mon_port=free_port()
     ) as node:
         node.create_admin(admin)
         yield Rgw(endpoint=node.endpoint, admin=admin)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Minio(Engine):
+    """A MinIO, whose admin is its root."""
+
+    def issuer(self, **arguments: Any) -> MinioIssuer:
+        """Return an issuer of its own."""
+        return MinioIssuer(endpoint=self.endpoint, region=REGION, admin=self.admin, **arguments)
+
+    def calls(self, key: model.AccessKey | None = None) -> admin.Admin:
+        """Return the admin API as a key, or the admin, calls it."""
+        return admin.Admin(
+            admin.MINIO, endpoint=self.endpoint, region=REGION, admin=key or self.admin
+        )
+
+
+@pytest.fixture(scope="session")
+def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minio]:
+    """Run a MinIO; skip where it is not installed."""
+    program = minio_server.find() or _without(f"no minio: go install {minio_server.MODULE}")
+    root = model.AccessKey("AKIAROOTROOTROOTROOT", "r" * 40)
+    with minio_server.Server(
+        program, tmp_path_factory.mktemp("minio"), port=free_port(), admin=root
+    ) as server:
+        yield Minio(endpoint=server.endpoint, admin=root)
+
+
+def _without(reason: str) -> NoReturn:
+    """Skip for want of an engine; in CI, where all are installed, fail."""
+    if os.environ.get("CI", "").lower() == "true":
+        pytest.fail(reason)
+    pytest.skip(reason)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import socket
@@ -38,7 +39,7 @@ def engine_of(endpoint: str) -> choose.Engine:
     account = signed.Account(
         endpoint=endpoint, region="us-east-1", access_key="AKIAADMIN", secret_key=SECRET
     )
-    return choose.Engine(account=account, iam=client_of(endpoint))
+    return choose.Engine(account=account, iam=client_of(endpoint), versioned=lambda: False)
 
 
 def asking(endpoint: str) -> Any:
@@ -73,7 +74,7 @@ def test_only_aws_is_given_time_to_settle(name: str, endpoint: str | None, settl
 
 
 def test_the_issuer_that_is_named_is_given_without_a_question() -> None:
-    for name in ("iam", "rgw"):
+    for name in ("iam", "rgw", "rustfs", "minio"):
         issuer, how = choose.choose(
             name, client=client_of(NOBODY), endpoint=NOBODY, engine=engine_of(NOBODY)
         )
@@ -81,17 +82,18 @@ def test_the_issuer_that_is_named_is_given_without_a_question() -> None:
         assert how == f"{name}, as PROV_ISSUER says"
 
 
-def test_an_issuer_of_a_self_hosted_engine_needs_its_endpoint() -> None:
-    with pytest.raises(errors.ConfigurationError) as caught:
-        choose.choose("rgw", client=client_of(NOBODY), endpoint=None)
-    assert str(caught.value) == "PROV_ISSUER: rgw needs an S3_ENDPOINT"
-
-
-@pytest.mark.parametrize("name", ["rustfs", "minio"])
-def test_an_issuer_of_a_later_release_stops_the_start(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "needs"),
+    [
+        ("rgw", "an S3_ENDPOINT"),
+        ("rustfs", "an S3_ENDPOINT, S3_ACCESS_KEY and S3_SECRET_KEY"),
+        ("minio", "an S3_ENDPOINT, S3_ACCESS_KEY and S3_SECRET_KEY"),
+    ],
+)
+def test_an_issuer_of_a_self_hosted_engine_says_what_it_needs(name: str, needs: str) -> None:
     with pytest.raises(errors.ConfigurationError) as caught:
         choose.choose(name, client=client_of(NOBODY), endpoint=None)
-    assert str(caught.value) == f"PROV_ISSUER: {name} comes in a later release"
+    assert str(caught.value) == f"PROV_ISSUER: {name} needs {needs}"
 
 
 def test_an_unknown_issuer_is_refused_without_its_value() -> None:
@@ -184,34 +186,31 @@ def test_moto_is_taken_for_iam(moto: engines.Engine) -> None:
         "auto",
         client=moto.iam(),
         endpoint=moto.endpoint,
-        engine=choose.Engine(
-            account=signed.Account(
-                endpoint=moto.endpoint,
-                region="us-east-1",
-                access_key=moto.admin.id,
-                secret_key=moto.admin.secret,
-            ),
-            iam=moto.iam(),
-        ),
+        engine=moto.as_chosen_from(),
     )
     assert issuer.list_keys(PRINCIPAL) == ()
     assert (issuer.name, issuer.chooses_key_ids) == ("iam", False)
 
 
-class Answering(memory_s3.MemoryIssuer):
-    """An issuer whose engine says what it is told to say."""
+class Answering:
+    """A kind of engine that says what it is told to say."""
 
     def __init__(self, name: str, *says: errors.ReconcileError | None) -> None:
-        super().__init__(chooses_key_ids=True, settle_seconds=3.0)
-        self.name = name
         self.asked = 0
         self._says = list(says)
+        issuer = memory_s3.MemoryIssuer(chooses_key_ids=True, settle_seconds=3.0)
+        issuer.name = name
+        self.candidate = choose.Candidate(issuer=issuer, prove=self._prove)
 
-    def ask(self) -> None:
+    def _prove(self) -> None:
         self.asked += 1
         said = self._says.pop(0)
         if said is not None:
             raise said
+
+
+def asking_of(*kinds: Answering) -> Any:
+    return choose.AskingIssuer([each.candidate for each in kinds])
 
 
 def no(**attributes: object) -> errors.ReconcileError:
@@ -219,37 +218,92 @@ def no(**attributes: object) -> errors.ReconcileError:
 
 
 def test_the_first_that_is_there_is_taken_and_remembered(caplog: pytest.LogCaptureFixture) -> None:
-    candidates = [Answering("iam", no()), Answering("rgw", None), Answering("rustfs")]
-    issuer: Any = choose.AskingIssuer(candidates)
+    kinds = [Answering("iam", no()), Answering("rgw", None), Answering("rustfs")]
+    issuer = asking_of(*kinds)
     with caplog.at_level(logging.INFO, "provisioner"):
         assert issuer.list_keys(PRINCIPAL) == ()
         assert (issuer.chooses_key_ids, issuer.settle_seconds) == (True, 3.0)
-    assert [each.asked for each in candidates] == [1, 1, 0]
+    assert [each.asked for each in kinds] == [1, 1, 0]
     assert (issuer.name, issuer.chosen) == ("rgw", "rgw")
     assert [record.message for record in caplog.records] == ["issuer chosen"]
 
 
 def test_one_that_does_not_answer_keeps_the_next_from_being_taken() -> None:
     down = errors.IssuerUnavailable("down")
-    candidates = [Answering("iam", down, no()), Answering("rgw", None)]
-    issuer: Any = choose.AskingIssuer(candidates)
+    kinds = [Answering("iam", down, no()), Answering("rgw", None)]
+    issuer = asking_of(*kinds)
     with pytest.raises(errors.IssuerUnavailable):
         issuer.list_keys(PRINCIPAL)
-    assert [each.asked for each in candidates] == [1, 0]
+    assert [each.asked for each in kinds] == [1, 0]
     assert issuer.list_keys(PRINCIPAL) == ()
     assert issuer.chosen == "rgw"
 
 
 def test_a_refusal_says_what_each_engine_answered() -> None:
-    candidates = [Answering("iam", no(status=405)), Answering("rgw", no(status=403, code="Denied"))]
-    issuer: Any = choose.AskingIssuer([*candidates, Answering("minio", no())])
+    issuer = asking_of(
+        Answering("iam", no(status=405)),
+        Answering("rgw", no(status=403, code="Denied")),
+        Answering("minio", no()),
+    )
     with pytest.raises(errors.IssuerRejected) as caught:
         issuer.list_keys(PRINCIPAL)
     assert caught.value.attributes == {"iam": "405", "rgw": "403 Denied", "minio": "no such API"}
 
 
 def test_nobody_is_asked_for_the_name_or_for_what_no_issuer_has() -> None:
-    issuer: Any = choose.AskingIssuer([])
+    issuer = asking_of()
     assert (issuer.name, issuer.chosen) == ("auto", None)
     assert not hasattr(issuer, "held")
-    assert "auto" not in repr(issuer)
+
+
+def information(**server: object) -> bytes:
+    return json.dumps({"servers": [{"version": "1.0.0", **server}]}).encode()
+
+
+@pytest.mark.parametrize(
+    ("answers", "chosen"),
+    [
+        ({"/rustfs/admin/v3/info": information(rustfs_env_vars={})}, "rustfs"),
+        (
+            {
+                "/rustfs/admin/v3/info": information(rustfs_env_vars={}),
+                "/minio/admin/v3/info": information(rustfs_env_vars={}),
+            },
+            "rustfs",
+        ),
+        ({"/rustfs/admin/v3/info": information(version="1.0.0-alpha.60")}, "rustfs"),
+        ({"/minio/admin/v3/info": information()}, "minio"),
+        ({"/minio/admin/v3/info": information(rustfs_env_vars={})}, None),
+        ({"/minio/admin/v3/info": b'{"servers": "many"}'}, None),
+        ({"/admin/user": user_of({"access_key": "AKIAADMIN"})}, "rgw"),
+        (
+            {
+                "/admin/user": user_of({"access_key": "AKIAADMIN"}),
+                "/minio/admin/v3/info": information(),
+            },
+            "rgw",
+        ),
+        ({"/admin/user": user_of({"access_key": "AKIAANOTHER"})}, None),
+    ],
+)
+def test_engines_are_told_apart_by_what_only_they_answer(
+    answers: dict[str, bytes], chosen: str | None
+) -> None:
+    with canned_server.canned_by_path(answers) as endpoint:
+        issuer = asking(endpoint)
+        with contextlib.suppress(errors.ReconcileError):
+            issuer.list_keys(PRINCIPAL)
+    assert issuer.chosen == chosen
+
+
+@pytest.mark.parametrize(
+    "code", ["AccessDenied", "NoSuchKey", "SignatureDoesNotMatch", "NoSuchBucket"]
+)
+def test_an_engine_that_refuses_everything_is_taken_for_none(code: str) -> None:
+    said = json.dumps({"Code": code}).encode()
+    with canned_server.canned(403, said, "application/json") as endpoint:
+        issuer = asking(endpoint)
+        with pytest.raises(errors.IssuerRejected) as caught:
+            issuer.list_keys(PRINCIPAL)
+    assert issuer.chosen is None
+    assert list(caught.value.attributes) == ["iam", "rgw", "rustfs", "minio"]

@@ -3,8 +3,9 @@
 The engine may be down when the service starts, so `auto` asks it on first use, and again until it
 has said what it is. It is asked by signed calls that change nothing, in an order in which no
 engine is taken for another, and each answer has to prove itself: IAM's by its form, Ceph's by
-telling us our own key. An engine that does not answer one of them stops the asking: it is asked
-all over again later, since a guess would make keys that nobody finds.
+telling us our own key, that of rustfs and MinIO by telling of their servers. rustfs comes before
+MinIO, whose routes it answers as well. An engine that does not answer one of them stops the
+asking: it is asked all over again later, since a guess would make keys that nobody finds.
 """
 
 from __future__ import annotations
@@ -12,35 +13,41 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
-from provisioner import errors, ports, telemetry
-from provisioner.issuers import adminops, iam, rgw, signed
+from provisioner import errors, model, ports, telemetry
+from provisioner.issuers import adminops, iam, madmin, rgw, signed
+from provisioner.issuers.madmin import admin as madmin_admin
+from provisioner.issuers.madmin import versions
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
 
 _AWS_SETTLE_SECONDS = 10.0
 _NAMES = ("iam", "rgw", "rustfs", "minio")
-_LATER = frozenset({"rustfs", "minio"})
 _MEMBERS = frozenset(name for name in vars(ports.Issuer) if not name.startswith("_"))
 _log = telemetry.Log(__name__)
 
 
-class Candidate(ports.Issuer, Protocol):
-    """An issuer that can ask whether its kind of engine is there."""
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """An issuer, and how its kind of engine proves to be there."""
 
-    def ask(self) -> None:
-        """Return where it is; raise `IssuerRejected` where it is not, or not for us."""
+    issuer: ports.Issuer
+    prove: Callable[[], None]
+    """Raise `IssuerRejected` where another engine answers, or one that we may not use."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Engine:
-    """An S3 engine as its admin reaches it: the account, and IAM at the same endpoint."""
+    """An S3 engine as its admin reaches it."""
 
     account: signed.Account
     iam: IAMClient
+    """IAM at the same endpoint."""
+    versioned: Callable[[], bool]
+    """Tell whether the bucket keeps versions."""
 
 
 def choose(
@@ -54,20 +61,19 @@ def choose(
     """Return the issuer that PROV_ISSUER names, and how it was chosen.
 
     `client` speaks to `endpoint`, None for AWS; without an `engine` S3 is AWS's too. Raise
-    `ConfigurationError` for an issuer that does not fit or that this release does not have.
+    `ConfigurationError` for an issuer that is none, or lacks what it needs.
     """
     makes = _makes(client, endpoint, engine, clock)
     if name == "auto" and _is_aws(endpoint):
-        return makes["iam"](), "iam, since the endpoint is AWS's"
+        return makes["iam"]().issuer, "iam, since the endpoint is AWS's"
     if name == "auto":
         asking = AskingIssuer([make() for make in makes.values()])
         return cast(ports.Issuer, asking), "by what the endpoint answers on first use"
     if name in makes:
-        return makes[name](), f"{name}, as PROV_ISSUER says"
-    if name in _LATER:
-        raise errors.ConfigurationError((f"PROV_ISSUER: {name} comes in a later release",))
+        return makes[name]().issuer, f"{name}, as PROV_ISSUER says"
     if name in _NAMES:
-        raise errors.ConfigurationError((f"PROV_ISSUER: {name} needs an S3_ENDPOINT",))
+        needs = "an S3_ENDPOINT" + ("" if name == "rgw" else ", S3_ACCESS_KEY and S3_SECRET_KEY")
+        raise errors.ConfigurationError((f"PROV_ISSUER: {name} needs {needs}",))
     raise errors.ConfigurationError((f"PROV_ISSUER: expects auto or one of {', '.join(_NAMES)}",))
 
 
@@ -75,19 +81,62 @@ def _makes(
     client: IAMClient, endpoint: str | None, engine: Engine | None, clock: ports.Clock
 ) -> Mapping[str, Callable[[], Candidate]]:
     """Return what makes each issuer there can be, in the order in which `auto` asks."""
-    settle = _AWS_SETTLE_SECONDS if _is_aws(endpoint) else 0.0
-    makes: dict[str, Callable[[], Candidate]] = {
-        "iam": lambda: iam.IamIssuer(client, settle_seconds=settle)
-    }
-    if engine is not None:
-        caller = signed.Caller(engine.account)
-        makes["rgw"] = lambda: rgw.RgwIssuer(adminops.AdminOps(caller), engine.iam, clock=clock)
+    makes = {"iam": lambda: _iam(client, endpoint)}
+    if engine is None:
+        return makes
+    makes["rgw"] = lambda: _rgw(engine, clock)
+    account = engine.account
+    if account.access_key and account.secret_key:
+        admin = model.AccessKey(account.access_key, account.secret_key)
+        makes["rustfs"] = lambda: _rustfs(engine, admin, clock)
+        makes["minio"] = lambda: _minio(account, admin, clock)
     return makes
+
+
+def _iam(client: IAMClient, endpoint: str | None) -> Candidate:
+    settle = _AWS_SETTLE_SECONDS if _is_aws(endpoint) else 0.0
+    issuer = iam.IamIssuer(client, settle_seconds=settle)
+    return Candidate(issuer=issuer, prove=issuer.ask)
 
 
 def _is_aws(endpoint: str | None) -> bool:
     host = urlsplit(endpoint or "https://iam.amazonaws.com").hostname or ""
     return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+
+def _rgw(engine: Engine, clock: ports.Clock) -> Candidate:
+    ops = adminops.AdminOps(signed.Caller(engine.account))
+    issuer = rgw.RgwIssuer(ops, engine.iam, clock=clock)
+    return Candidate(issuer=issuer, prove=issuer.ask)
+
+
+def _rustfs(engine: Engine, admin: model.AccessKey, clock: ports.Clock) -> Candidate:
+    at: Any = {"endpoint": engine.account.endpoint, "region": engine.account.region, "admin": admin}
+    issuer = madmin.RustfsIssuer(**at, versioned=engine.versioned, clock=clock)
+    calls = madmin_admin.Admin(madmin_admin.RUSTFS, **at)
+    return Candidate(issuer=issuer, prove=lambda: _tells(calls.info()))
+
+
+def _minio(account: signed.Account, admin: model.AccessKey, clock: ports.Clock) -> Candidate:
+    at: Any = {"endpoint": account.endpoint, "region": account.region, "admin": admin}
+    calls = madmin_admin.Admin(madmin_admin.MINIO, **at)
+
+    def prove() -> None:
+        info = calls.info()
+        _tells(info)
+        if versions.is_rustfs(info):
+            raise errors.IssuerRejected("what answers is rustfs, not MinIO")
+
+    return Candidate(issuer=madmin.MinioIssuer(**at, clock=clock), prove=prove)
+
+
+def _tells(info: object) -> None:
+    """Refuse an engine that does not tell of its servers, be it only that we may not know.
+
+    An unsafe release is told too: its issuer says so when it is used, and no other one is tried.
+    """
+    if not versions.is_info(info):
+        raise errors.IssuerRejected("the engine does not tell of its servers")
 
 
 class AskingIssuer:
@@ -98,7 +147,7 @@ class AskingIssuer:
 
     def __init__(self, candidates: Sequence[Candidate]) -> None:
         self._candidates = candidates
-        self._answered: Candidate | None = None
+        self._answered: ports.Issuer | None = None
 
     @property
     def chosen(self) -> str | None:
@@ -117,19 +166,21 @@ class AskingIssuer:
             self._answered = self._ask()
         return getattr(self._answered, member)
 
-    def _ask(self) -> Candidate:
+    def _ask(self) -> ports.Issuer:
         """Ask one after the other; only an answer that says no leads on to the next."""
         said = {}
+        refused = None
         for candidate in self._candidates:
+            name = candidate.issuer.name
             try:
-                candidate.ask()
+                candidate.prove()
             except errors.IssuerRejected as exc:
                 known = [exc.attributes.get(each) for each in ("status", "code")]
-                said[candidate.name] = " ".join(str(each) for each in known if each) or exc.message
+                said[name] = " ".join(str(each) for each in known if each) or exc.message
                 refused = exc
             else:
-                _log.info("issuer chosen", issuer=candidate.name, how="the engine answered")
-                return candidate
+                _log.info("issuer chosen", issuer=name, how="the engine answered as one")
+                return candidate.issuer
         raise errors.IssuerRejected(
             "the engine does not say what it is: set PROV_ISSUER to iam, rustfs, minio or rgw,"
             " and IAM_ENDPOINT where IAM is elsewhere; look at the rights of S3_ACCESS_KEY",

@@ -1,4 +1,4 @@
-"""One suite for every `ports.Issuer`: in memory, IAM as moto speaks it, and Ceph's RGW."""
+"""One suite for every `ports.Issuer`: in memory, IAM as moto speaks it, MinIO, and Ceph's RGW."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from provisioner.steps import keypair
 from tests import memory_s3
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
     from tests import engines
 
 pytest_plugins = ["tests.engines"]
@@ -36,7 +38,7 @@ class Bench:
     most_keys: int | None = 2
     """How many keys a principal may have; None = any number."""
     too_many: int = 99
-    """Own prefixes that no policy of the engine holds."""
+    """How many prefixes do not fit into a policy."""
 
     def own(self, *prefixes: str) -> dict[str, Any]:
         """Return the policy of a principal that owns prefixes."""
@@ -85,13 +87,6 @@ def _on_moto(engine: engines.Engine, *, asking: bool) -> Bench:
         plain.create_user(UserName=principal.name, Path="/people/")
         plain.create_access_key(UserName=principal.name)
 
-    def may_put(key: model.AccessKey, name: str) -> bool:
-        try:
-            engine.s3(key).put_object(Bucket=bucket, Key=name, Body=b"")
-        except ClientError:
-            return False
-        return True
-
     return Bench(
         issuer=issuer,
         bucket=bucket,
@@ -99,7 +94,7 @@ def _on_moto(engine: engines.Engine, *, asking: bool) -> Bench:
         planted=lambda principal: len(
             plain.list_access_keys(UserName=principal.name)["AccessKeyMetadata"]
         ),
-        may_put=may_put,
+        may_put=lambda key, name: _may_put(engine.s3(key), bucket, name),
     )
 
 
@@ -110,34 +105,63 @@ def _on_rgw(engine: engines.Rgw, *, asking: bool) -> Bench:
         name, client=engine.iam(), endpoint=engine.endpoint, engine=engine.as_chosen_from()
     )
 
-    def may_put(key: model.AccessKey, name: str) -> bool:
-        try:
-            engine.s3(key).put_object(Bucket=bucket, Key=name, Body=b"")
-        except ClientError:
-            return False
-        return True
-
     return Bench(
         issuer=issuer,
         bucket=bucket,
         plant=lambda principal: engine.plant(principal.name),
         planted=lambda principal: len(engine.keys(principal.name)),
-        may_put=may_put,
+        may_put=lambda key, name: _may_put(engine.s3(key), bucket, name),
         most_keys=4,
         too_many=2000,
     )
 
 
-@pytest.fixture(
-    params=[
-        *("memory", "memory-chosen", "iam", "auto"),
-        pytest.param("rgw", marks=pytest.mark.engine),
-        pytest.param("auto-rgw", marks=pytest.mark.engine),
-    ]
-)
+def _on_minio(engine: engines.Minio, *, asking: bool) -> Bench:
+    bucket, calls = engine.bucket(), engine.calls()
+    name = "auto" if asking else "minio"
+    issuer, _ = choose.choose(
+        name, client=engine.iam(), endpoint=engine.endpoint, engine=engine.as_chosen_from()
+    )
+
+    def plant(principal: model.Principal) -> None:
+        calls.add_user(principal.name, "somebody-elses")
+        calls.add_account(principal.name, keypair.choose(), "somebody else's")
+
+    return Bench(
+        issuer=issuer,
+        bucket=bucket,
+        plant=plant,
+        planted=lambda principal: len(calls.accounts(principal.name)),
+        may_put=lambda key, name: _may_put(engine.s3(key), bucket, name),
+        most_keys=None,
+        too_many=500,
+    )
+
+
+def _may_put(client: S3Client, bucket: str, name: str) -> bool:
+    try:
+        client.put_object(Bucket=bucket, Key=name, Body=b"")
+    except ClientError:
+        return False
+    return True
+
+
+ENGINES = [
+    *("memory", "memory-chosen", "iam", "auto"),
+    *(
+        pytest.param(name, marks=pytest.mark.engine)
+        for name in ("minio", "auto-minio", "rgw", "auto-rgw")
+    ),
+]
+
+
+@pytest.fixture(params=ENGINES)
 def bench(request: pytest.FixtureRequest) -> Bench:
-    if "rgw" in request.param:
-        return _on_rgw(request.getfixturevalue("rgw"), asking=request.param == "auto-rgw")
+    asking = request.param.startswith("auto")
+    if request.param.endswith("minio"):
+        return _on_minio(request.getfixturevalue("minio"), asking=asking)
+    if request.param.endswith("rgw"):
+        return _on_rgw(request.getfixturevalue("rgw"), asking=asking)
     if request.param.startswith("memory"):
         return _in_memory(chooses=request.param == "memory-chosen")
     return _on_moto(request.getfixturevalue("moto"), asking=request.param == "auto")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -335,7 +336,7 @@ def test_auto_takes_ceph_for_rgw_and_not_with_a_wrong_secret(rgw: engines.Rgw) -
         "auto",
         client=rgw.iam(),
         endpoint=rgw.endpoint,
-        engine=choose.Engine(account=wrong, iam=rgw.iam()),
+        engine=dataclasses.replace(engine, account=wrong),
     )
     with pytest.raises(errors.IssuerRejected) as caught:
         refused.list_keys(nobody)
