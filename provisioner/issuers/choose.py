@@ -105,8 +105,8 @@ def _is_aws(endpoint: str | None) -> bool:
 
 
 def _rgw(engine: Engine, clock: ports.Clock) -> Candidate:
-    ops = adminops.AdminOps(signed.Caller(engine.account))
-    issuer = rgw.RgwIssuer(ops, engine.iam, clock=clock)
+    caller = signed.Caller(engine.account, keeps_connections=False)
+    issuer = rgw.RgwIssuer(adminops.AdminOps(caller), engine.iam, clock=clock)
     return Candidate(issuer=issuer, prove=issuer.ask)
 
 

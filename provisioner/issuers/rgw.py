@@ -10,13 +10,14 @@ none.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from provisioner import errors, model, policy, ports
-from provisioner.issuers import adminops
+from provisioner.issuers import adminops, signed
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
@@ -43,8 +44,13 @@ class RgwIssuer:
 
     def __init__(self, ops: adminops.AdminOps, policies: IAMClient, *, clock: ports.Clock) -> None:
         self._ops = ops
-        self._policies = policies
+        self._client = policies
         self._clock = clock
+
+    @functools.cached_property
+    def _policies(self) -> IAMClient:
+        self._client.meta.events.register("before-send.iam", signed.in_a_hurry)
+        return self._client
 
     def ask(self) -> None:
         """Ask whether admin operations are there for us; raise `IssuerRejected` if not."""
