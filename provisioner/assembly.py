@@ -56,6 +56,9 @@ class Parts:
     store: store.Store
     queue: workqueue.SqlWorkqueue
     portal: portal.HttpPortal
+    issuer: ports.Issuer
+    objects: s3.S3Store
+    prober: ports.Prober
     reconciler: reconciler.Reconciler
     observer: observer.Observer
     readings: reading.Readings
@@ -97,7 +100,11 @@ def assemble(
         kept = store.open_store(settings.database_url, sealing.source(settings), clock=clock)
     queue = workqueue.SqlWorkqueue(kept.database, clock=clock, lease_seconds=_LEASE_SECONDS)
     reader = portal.HttpPortal(base_url=settings.dpp_api_url, api_key=settings.dpp_api_key)
-    steps = _steps(settings, reader)
+    issuer, objects = _issuer(settings), _objects(settings)
+    prober = s3.S3Prober(
+        endpoint=settings.s3_endpoint, region=settings.s3_region, bucket=settings.s3_bucket
+    )
+    steps = _steps(settings, writer=reader, issuer=issuer, objects=objects, prober=prober)
     readings = reading.Readings(
         portal=reader,
         records=kept.records,
@@ -123,6 +130,9 @@ def assemble(
         store=kept,
         queue=queue,
         portal=reader,
+        issuer=issuer,
+        objects=objects,
+        prober=prober,
         reconciler=reconciles,
         observer=observer.Observer(readings, steps=steps, clock=clock),
         readings=readings,
@@ -168,34 +178,47 @@ def _surroundings(settings: Settings) -> workspace_step.Surroundings:
     )
 
 
-def _steps(settings: Settings, writer: ports.PortalWriter) -> tuple[protocol.Step, ...]:
-    """List the steps in the order in which they make; they release backwards."""
-    bucket = settings.s3_bucket
-    region, access_key = settings.s3_region, settings.s3_access_key
+def _issuer(settings: Settings) -> ports.Issuer:
+    """Return the issuer that the settings name; `auto` finds out when it is first used."""
     issuer, how = choose.choose(
         settings.issuer.value,
         client=s3.connect(
             endpoint=settings.iam_endpoint,
-            region=region,
-            access_key=access_key,
+            region=settings.s3_region,
+            access_key=settings.s3_access_key,
             secret_key=settings.s3_secret_key,
             service="iam",
         ),
         endpoint=settings.iam_endpoint,
     )
     _log.info("issuer", chosen=how)
-    objects = s3.S3Store(
+    return issuer
+
+
+def _objects(settings: Settings) -> s3.S3Store:
+    return s3.S3Store(
         s3.connect(
             endpoint=settings.s3_endpoint,
-            region=region,
-            access_key=access_key,
+            region=settings.s3_region,
+            access_key=settings.s3_access_key,
             secret_key=settings.s3_secret_key,
         ),
-        bucket=bucket,
-        region=region,
+        bucket=settings.s3_bucket,
+        region=settings.s3_region,
         create_bucket=settings.s3_create_bucket,
     )
-    prober = s3.S3Prober(endpoint=settings.s3_endpoint, region=region, bucket=bucket)
+
+
+def _steps(
+    settings: Settings,
+    *,
+    writer: ports.PortalWriter,
+    issuer: ports.Issuer,
+    objects: ports.ObjectStore,
+    prober: ports.Prober,
+) -> tuple[protocol.Step, ...]:
+    """List the steps in the order in which they make; they release backwards."""
+    bucket = settings.s3_bucket
     folders = workspace.CookiecutterWorkspaces(
         output=settings.template_output_path,
         template=settings.template_path,
