@@ -13,7 +13,6 @@ from provisioner import (
     admin,
     assembly,
     clockwork,
-    errors,
     receiver,
     resync,
     signature,
@@ -32,18 +31,13 @@ _log = telemetry.Log(__name__)
 
 
 def _proofs(settings: Settings) -> signature.Proofs:
-    """Return what deliveries are checked against; refuse secrets that nothing checks yet."""
+    """Return what deliveries are checked against."""
     basic = (settings.webhook_basic_auth,) if settings.webhook_basic_auth else ()
-    proofs = signature.Proofs(
+    return signature.Proofs(
         sign_secrets=settings.webhook_secret,
         basic_auth=basic,
         allow_unsigned=settings.allow_unsigned,
     )
-    if settings.webhook_secret and not proofs.any_checked:
-        raise errors.ConfigurationError(
-            ("PROV_WEBHOOK_SECRET: whsec_ secrets come in a later release, plain ones work now",)
-        )
-    return proofs
 
 
 class Service:

@@ -61,6 +61,8 @@ class Parts:
     queue: workqueue.SqlWorkqueue
     portal: portal.HttpPortal
     issuer: ports.Issuer
+    objects: s3.S3Store
+    prober: ports.Prober
     reconciler: reconciler.Reconciler
     observer: observer.Observer
     readings: reading.Readings
@@ -104,7 +106,10 @@ def assemble(
     reader = portal.HttpPortal(base_url=settings.dpp_api_url, api_key=settings.dpp_api_key)
     objects = _objects(settings)
     issuer = _issuer(settings, objects, clock)
-    steps = _steps(settings, reader, objects, issuer)
+    prober = s3.S3Prober(
+        endpoint=settings.s3_endpoint, region=settings.s3_region, bucket=settings.s3_bucket
+    )
+    steps = _steps(settings, writer=reader, issuer=issuer, objects=objects, prober=prober)
     readings = reading.Readings(
         portal=reader,
         records=kept.records,
@@ -131,6 +136,8 @@ def assemble(
         queue=queue,
         portal=reader,
         issuer=issuer,
+        objects=objects,
+        prober=prober,
         reconciler=reconciles,
         observer=observer.Observer(readings, steps=steps, clock=clock),
         readings=readings,
@@ -177,15 +184,13 @@ def _surroundings(settings: Settings) -> workspace_step.Surroundings:
 
 
 def _objects(settings: Settings) -> s3.S3Store:
-    """Return the bucket as the admin reaches it."""
-    client = s3.connect(
-        endpoint=settings.s3_endpoint,
-        region=settings.s3_region,
-        access_key=settings.s3_access_key,
-        secret_key=settings.s3_secret_key,
-    )
     return s3.S3Store(
-        client,
+        s3.connect(
+            endpoint=settings.s3_endpoint,
+            region=settings.s3_region,
+            access_key=settings.s3_access_key,
+            secret_key=settings.s3_secret_key,
+        ),
         bucket=settings.s3_bucket,
         region=settings.s3_region,
         create_bucket=settings.s3_create_bucket,
@@ -226,11 +231,15 @@ def _issuer(settings: Settings, objects: s3.S3Store, clock: ports.Clock) -> port
 
 
 def _steps(
-    settings: Settings, writer: ports.PortalWriter, objects: s3.S3Store, issuer: ports.Issuer
+    settings: Settings,
+    *,
+    writer: ports.PortalWriter,
+    issuer: ports.Issuer,
+    objects: ports.ObjectStore,
+    prober: ports.Prober,
 ) -> tuple[protocol.Step, ...]:
     """List the steps in the order in which they make; they release backwards."""
     bucket = settings.s3_bucket
-    prober = s3.S3Prober(endpoint=settings.s3_endpoint, region=settings.s3_region, bucket=bucket)
     folders = workspace.CookiecutterWorkspaces(
         output=settings.template_output_path,
         template=settings.template_path,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from provisioner import errors, names, policy, telemetry
@@ -124,6 +126,16 @@ class S3Store:
             tolerate=_ABSENT,
         )
         return None if body is None else _product_id(body)
+
+    def time(self) -> datetime | None:
+        """Return what the engine's clock says, in whole seconds; None where it does not tell."""
+        answer = s3_client.call(
+            lambda: self._client.list_objects_v2(Bucket=self._bucket, Prefix=MARKS, MaxKeys=1),
+            tolerate=_ABSENT,
+        )
+        headers = answer["ResponseMetadata"]["HTTPHeaders"] if answer else {}
+        told = headers.get("date")
+        return parsedate_to_datetime(told) if told else None
 
     def is_empty(self, prefix: str) -> bool:
         """Tell whether nothing lies below a prefix, our `.keep` and probes aside."""

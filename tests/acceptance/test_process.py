@@ -42,7 +42,6 @@ def test_wrong_settings_stop_the_start_with_a_line_each_and_code_2(stand: Stand)
                 "PROV_DPP_TOKEN_URL": "http://127.0.0.1:9/token",
             },
         ),
-        ("PROV_WEBHOOK_SECRET", {"WEBHOOK_SECRET": "whsec_aHVzaA=="}),
     ],
 )
 def test_what_would_leave_the_service_without_its_proof_stops_the_start(
