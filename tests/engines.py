@@ -11,7 +11,8 @@ import os
 import shutil
 import socket
 import urllib.parse
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -23,9 +24,11 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
-from provisioner import model
+from provisioner import model, names, policy
 from provisioner.issuers.madmin import MinioIssuer, admin
+from provisioner.steps import keypair
 from tests import ceph_node, minio_server
+from tests import lake as lakes
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
@@ -51,15 +54,16 @@ class Engine:
 
     def s3(self, key: model.AccessKey | None = None) -> S3Client:
         """Return a plain client of a key, or of the admin."""
-        client: S3Client = self._client("s3", key or self.admin)
+        client: S3Client = self.client("s3", key or self.admin)
         return client
 
     def iam(self) -> IAMClient:
         """Return the admin's plain client for IAM."""
-        client: IAMClient = self._client("iam", self.admin)
+        client: IAMClient = self.client("iam", self.admin)
         return client
 
-    def _client(self, service: Any, key: model.AccessKey) -> Any:
+    def client(self, service: Any, key: model.AccessKey) -> Any:
+        """Return a plain client of a key for any service."""
         return boto3.client(
             service,
             endpoint_url=self.endpoint,
@@ -120,14 +124,38 @@ def _enforce(endpoint: str, free_calls: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Holder:
+    """A principal with a key, whose policy can be replaced."""
+
+    name: str
+    key: model.AccessKey
+    put_policy: Callable[[Mapping[str, Any]], None]
+    delete: Callable[[], None]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rgw(Engine):
     """A Ceph RGW before version 19: users are made by its admin operations."""
+
+    def holder(self, document: Mapping[str, Any]) -> Holder:
+        """Make a user with one key, under a document with what this engine asks for besides."""
+
+        def written(document: Mapping[str, Any]) -> str:
+            return policy.text(policy.with_batch_delete(document))
+
+        uid, key = self.user(written(document))
+        return Holder(
+            name=uid,
+            key=key,
+            put_policy=lambda other: self.put_policy(uid, written(other)),
+            delete=lambda: self.delete_user(uid),
+        )
 
     def user(self, document: str) -> tuple[str, model.AccessKey]:
         """Make a user with one key and a policy, who can make no buckets."""
         uid = self.name("user")
         key = model.AccessKey(f"AKIA{uid.upper():0>16}"[:20], f"{uid:s>40}")
-        self._admin("PUT", uid, **{"access-key": key.id, "secret-key": key.secret})
+        self.admin_call("PUT", uid, {"access-key": key.id, "secret-key": key.secret})
         self.put_policy(uid, document)
         return uid, key
 
@@ -137,13 +165,22 @@ class Rgw(Engine):
 
     def delete_user(self, uid: str) -> None:
         """Delete a user and every key of it."""
-        self._admin("DELETE", uid)
+        self.admin_call("DELETE", uid)
 
-    def _admin(self, method: str, uid: str, **parameters: str) -> None:
-        query = {"uid": uid, "display-name": uid, "max-buckets": "-1", **parameters}
+    def admin_call(
+        self,
+        method: str,
+        uid: str,
+        parameters: Mapping[str, str] | None = None,
+        *,
+        key: model.AccessKey | None = None,
+    ) -> None:
+        """Make a call of the admin operations on a user."""
+        query = {"uid": uid, "display-name": uid, "max-buckets": "-1", **(parameters or {})}
         url = f"{self.endpoint}/admin/user?{urllib.parse.urlencode(query)}"
         request = AWSRequest(method=method, url=url)
-        credentials = Credentials(self.admin.id, self.admin.secret)
+        signer = key or self.admin
+        credentials = Credentials(signer.id, signer.secret)
         S3SigV4Auth(credentials, "s3", REGION).add_auth(request)
         httpx.request(
             method, url, headers=dict(request.headers.items()), timeout=20
@@ -172,6 +209,19 @@ class Minio(Engine):
         """Return an issuer of its own."""
         return MinioIssuer(endpoint=self.endpoint, region=REGION, admin=self.admin, **arguments)
 
+    def holder(self, document: Mapping[str, Any]) -> Holder:
+        """Issue a key to a new principal."""
+        issuer, product = self.issuer(), str(uuid.uuid4())
+        principal = model.Principal(name=names.principal("sales", product), product_id=product)
+        issuer.ensure_principal(principal)
+        issuer.put_policy(principal, document)
+        return Holder(
+            name=principal.name,
+            key=issuer.create_key(principal, keypair.choose(), document),
+            put_policy=lambda other: issuer.put_policy(principal, other),
+            delete=lambda: issuer.delete_principal(principal),
+        )
+
     def calls(self, key: model.AccessKey | None = None) -> admin.Admin:
         """Return the admin API as a key, or the admin, calls it."""
         return admin.Admin(
@@ -188,6 +238,12 @@ def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minio]:
         program, tmp_path_factory.mktemp("minio"), port=free_port(), admin=root
     ) as server:
         yield Minio(endpoint=server.endpoint, admin=root)
+
+
+@pytest.fixture(scope="session", params=["rgw", "minio"])
+def lake(request: pytest.FixtureRequest) -> lakes.Lake:
+    """Fill a bucket on each real engine, with the key of one product."""
+    return lakes.fill(request.getfixturevalue(request.param), request.param)
 
 
 def _without(reason: str) -> NoReturn:
