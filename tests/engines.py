@@ -11,8 +11,10 @@ import os
 import shutil
 import socket
 import urllib.parse
-from collections.abc import Iterator
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import boto3
@@ -23,10 +25,13 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
-from provisioner import model
-from provisioner.issuers import choose, signed
+from provisioner import model, names, ports
+from provisioner.issuers import adminops, choose, signed
+from provisioner.issuers import rgw as ceph
 from provisioner.issuers.madmin import MinioIssuer, admin
+from provisioner.steps import keypair
 from tests import ceph_node, minio_server
+from tests import lake as lakes
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
@@ -52,12 +57,12 @@ class Engine:
 
     def s3(self, key: model.AccessKey | None = None) -> S3Client:
         """Return a plain client of a key, or of the admin."""
-        client: S3Client = self._client("s3", key or self.admin)
+        client: S3Client = self.client("s3", key or self.admin)
         return client
 
     def iam(self) -> IAMClient:
         """Return the admin's plain client for IAM."""
-        client: IAMClient = self._client("iam", self.admin)
+        client: IAMClient = self.client("iam", self.admin)
         return client
 
     def as_chosen_from(self) -> choose.Engine:
@@ -70,7 +75,8 @@ class Engine:
         )
         return choose.Engine(account=account, iam=self.iam(), versioned=lambda: False)
 
-    def _client(self, service: Any, key: model.AccessKey) -> Any:
+    def client(self, service: Any, key: model.AccessKey) -> Any:
+        """Return a plain client of a key for any service."""
         return boto3.client(
             service,
             endpoint_url=self.endpoint,
@@ -131,14 +137,46 @@ def _enforce(endpoint: str, free_calls: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Holder:
+    """A principal with a key, whose policy can be replaced."""
+
+    name: str
+    key: model.AccessKey
+    put_policy: Callable[[Mapping[str, Any]], None]
+    delete: Callable[[], None]
+
+
+def _issued(issuer: ports.Issuer, document: Mapping[str, Any]) -> Holder:
+    product = str(uuid.uuid4())
+    principal = model.Principal(name=names.principal("sales", product), product_id=product)
+    issuer.ensure_principal(principal)
+    issuer.put_policy(principal, document)
+    return Holder(
+        name=principal.name,
+        key=issuer.create_key(principal, keypair.choose(), document),
+        put_policy=lambda other: issuer.put_policy(principal, other),
+        delete=lambda: issuer.delete_principal(principal),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
 class Rgw(Engine):
     """A Ceph RGW before version 19: users are made by its admin operations."""
+
+    def issuer(self) -> ceph.RgwIssuer:
+        """Return an issuer of its own."""
+        ops = adminops.AdminOps(signed.Caller(self.as_chosen_from().account))
+        return ceph.RgwIssuer(ops, self.iam(), clock=lambda: datetime.now(UTC))
+
+    def holder(self, document: Mapping[str, Any]) -> Holder:
+        """Issue a key to a new principal."""
+        return _issued(self.issuer(), document)
 
     def user(self, document: str) -> tuple[str, model.AccessKey]:
         """Make a user with one key and a policy, who can make no buckets."""
         uid = self.name("user")
         key = model.AccessKey(f"AKIA{uid.upper():0>16}"[:20], f"{uid:s>40}")
-        self._admin("PUT", uid, **{"access-key": key.id, "secret-key": key.secret})
+        self.admin_call("PUT", uid, {"access-key": key.id, "secret-key": key.secret})
         self.put_policy(uid, document)
         return uid, key
 
@@ -148,16 +186,21 @@ class Rgw(Engine):
 
     def delete_user(self, uid: str) -> None:
         """Delete a user and every key of it."""
-        self._admin("DELETE", uid)
+        self.admin_call("DELETE", uid)
 
     def plant(self, uid: str) -> None:
         """Make a user as people do by hand, with a key that the engine chooses."""
-        self._admin("PUT", uid)
+        self.admin_call("PUT", uid)
 
     def modify(self, uid: str, subresource: str = "", **parameters: str) -> None:
         """Change a user as people do by hand, which makes the engine forget its policy."""
-        method = "PUT" if subresource else "POST"
-        self._admin(method, uid, subresource=subresource, **parameters)
+        query = {"uid": uid, **parameters}
+        if not subresource:
+            self.admin_call("POST", uid, parameters)
+        elif subresource in parameters:
+            self._call("PUT", "user", query)
+        else:
+            self._call("PUT", f"user?{subresource}", query)
 
     def record(self, uid: str) -> dict[str, Any]:
         """Return all that the engine keeps of a user."""
@@ -172,20 +215,26 @@ class Rgw(Engine):
         """Return every user there is."""
         return set(self._call("GET", "metadata/user", {}).json())
 
-    def _admin(self, method: str, uid: str, *, subresource: str = "", **parameters: str) -> None:
-        query = {"uid": uid, **parameters}
-        if not subresource:
-            query = {"display-name": uid, "max-buckets": "-1", **query}
-        bare = f"{subresource}&" if subresource not in query else ""
-        self._call(method, f"user?{bare}" if subresource else "user", query)
+    def admin_call(
+        self,
+        method: str,
+        uid: str,
+        parameters: Mapping[str, str] | None = None,
+        *,
+        key: model.AccessKey | None = None,
+    ) -> None:
+        """Make a call of the admin operations on a user."""
+        query = {"uid": uid, "display-name": uid, "max-buckets": "-1", **(parameters or {})}
+        self._call(method, "user", query, key)
 
-    def _call(self, method: str, path: str, query: dict[str, str]) -> httpx.Response:
-        url = f"{self.endpoint}/admin/{path}"
-        url += ("" if "?" in path else "?") + urllib.parse.urlencode(
-            query, quote_via=urllib.parse.quote
-        )
+    def _call(
+        self, method: str, path: str, query: Mapping[str, str], key: model.AccessKey | None = None
+    ) -> httpx.Response:
+        asked = urllib.parse.urlencode(query, quote_via=urllib.parse.quote)
+        url = f"{self.endpoint}/admin/{path}{'&' if '?' in path else '?'}{asked}"
         request = AWSRequest(method=method, url=url)
-        credentials = Credentials(self.admin.id, self.admin.secret)
+        signer = key or self.admin
+        credentials = Credentials(signer.id, signer.secret)
         S3SigV4Auth(credentials, "s3", REGION).add_auth(request)
         answer = httpx.request(method, url, headers=dict(request.headers.items()), timeout=20)
         return answer.raise_for_status()
@@ -213,6 +262,10 @@ class Minio(Engine):
         """Return an issuer of its own."""
         return MinioIssuer(endpoint=self.endpoint, region=REGION, admin=self.admin, **arguments)
 
+    def holder(self, document: Mapping[str, Any]) -> Holder:
+        """Issue a key to a new principal."""
+        return _issued(self.issuer(), document)
+
     def calls(self, key: model.AccessKey | None = None) -> admin.Admin:
         """Return the admin API as a key, or the admin, calls it."""
         return admin.Admin(
@@ -229,6 +282,12 @@ def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minio]:
         program, tmp_path_factory.mktemp("minio"), port=free_port(), admin=root
     ) as server:
         yield Minio(endpoint=server.endpoint, admin=root)
+
+
+@pytest.fixture(scope="session", params=["rgw", "minio"])
+def lake(request: pytest.FixtureRequest) -> lakes.Lake:
+    """Fill a bucket on each real engine, with the key of one product."""
+    return lakes.fill(request.getfixturevalue(request.param), request.param)
 
 
 def _without(reason: str) -> NoReturn:

@@ -80,9 +80,10 @@ class MadminIssuer:
         """Write the mark, then make the user; `NotOurs` where one without it has the name."""
         self.ask()
         name = principal.name
-        if self._standing(principal) in (_Standing.ABSENT, _Standing.UNMARKED):
+        before = self._standing(principal)
+        if before in (_Standing.ABSENT, _Standing.UNMARKED):
             self._admin.put_policy(name, _bytes(mark.nothing(principal.product_id)))
-        user = self._admin.user(name)
+        user = None if before is _Standing.ABSENT else self._admin.user(name)
         if user is None:
             self._admin.add_user(name, secrets.token_urlsafe(30))
         if user is None or not user.policies:
