@@ -16,8 +16,8 @@ import pytest
 from provisioner import errors, model
 from provisioner.demo.portal import FakePortal, Fault, RunningPortal, entities
 from provisioner.demo.portal.entities import STYLES, Refused
-from provisioner.portal import HttpPortal
-from tests import recorded, recorded_portal
+from provisioner.portal import HttpPortal, OAuthClient
+from tests import canned_server, recorded, recorded_portal
 from tests.webhook_sink import WebhookSink
 
 LIST = "/api/v2/data_products"
@@ -268,6 +268,17 @@ def test_a_wrong_key_is_refused_as_the_real_portal_does(
 def test_the_right_key_is_let_in(opened: Opened) -> None:
     _, client = opened("main", api_key="right")
     assert client.products() == ()
+
+
+def test_a_token_of_an_oauth_server_is_let_in(server: RunningPortal) -> None:
+    server.portal = FakePortal(style="main", token="good")
+    answer = {"access_token": "good", "token_type": "Bearer", "expires_in": 60}
+    with canned_server.canned(200, json.dumps(answer).encode(), "application/json") as url:
+        who = OAuthClient(client_id="a", client_secret="b", token_url=f"{url}/token")
+        client = HttpPortal(base_url=server.url, oauth_client=who)
+        assert client.products() == ()
+        client.close()
+    assert httpx.get(f"{server.url}{LIST}").status_code == 403
 
 
 # explorations

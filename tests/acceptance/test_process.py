@@ -17,6 +17,7 @@ import pytest
 
 from provisioner.demo import consumer
 from provisioner.demo import portal as fake_portal
+from tests import canned_server
 from tests.acceptance.stand import ADMIN_TOKEN, SECRET, Stand
 
 
@@ -31,26 +32,26 @@ def test_wrong_settings_stop_the_start_with_a_line_each_and_code_2(stand: Stand)
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize(
-    ("setting", "changes"),
-    [
-        (
-            "PROV_DPP_CLIENT_ID",
-            {
-                "PROV_DPP_CLIENT_ID": "id",
-                "PROV_DPP_CLIENT_SECRET": "hush",
-                "PROV_DPP_TOKEN_URL": "http://127.0.0.1:9/token",
-            },
-        ),
-    ],
-)
-def test_what_would_leave_the_service_without_its_proof_stops_the_start(
-    setting: str, changes: dict[str, str], stand: Stand
-) -> None:
-    done = stand.provisioner("serve", **changes)
+def test_half_an_oauth_client_stops_the_start(stand: Stand) -> None:
+    done = stand.provisioner("serve", PROV_DPP_CLIENT_ID="id", PROV_DPP_SCOPE="hush")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith(f"{setting}: ")
+    names = [line.partition(":")[0] for line in done.stderr.splitlines()]
+    assert names == ["PROV_DPP_CLIENT_SECRET", "PROV_DPP_TOKEN_URL"]
     assert "hush" not in done.stderr
+
+
+@pytest.mark.parametrize("given", ["good", "stolen"])
+def test_the_portal_is_called_with_a_token_of_the_oauth_server(given: str, stand: Stand) -> None:
+    portal = fake_portal.FakePortal(style="main", token="good")
+    portal.state.create_product("sales")
+    stand.running.portal = portal
+    body = {"access_token": given, "token_type": "Bearer", "expires_in": 60}
+    with canned_server.canned(200, json.dumps(body).encode(), "application/json") as url:
+        oauth = {"CLIENT_ID": "id", "CLIENT_SECRET": "hush", "TOKEN_URL": f"{url}/token"}
+        done = stand.provisioner("plan", "--all", **{f"PROV_DPP_{k}": v for k, v in oauth.items()})
+    assert (done.returncode == 0) is (given == "good"), done.stderr
+    assert ("sales" in done.stdout) is (given == "good")
+    assert not {"hush", given} & set(done.stdout.split() + done.stderr.split())
 
 
 def test_a_product_becomes_a_workspace_and_follows_its_grants(stand: Stand) -> None:

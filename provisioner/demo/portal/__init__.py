@@ -78,6 +78,7 @@ class FakePortal:
         *,
         style: str = "0.7.0",
         api_key: str | None = None,
+        token: str | None = None,
         admin: bool = True,
         owner: bool = False,
         webhook_url: str | None = None,
@@ -94,7 +95,11 @@ class FakePortal:
             v1_secret=webhook_secret,
             v2_url=webhook_v2_url if kind.v2 else None,
         )
-        self._api_key = api_key
+        self._proofs = {}
+        if api_key is not None:
+            self._proofs["x-key"] = api_key
+        if token is not None:
+            self._proofs["authorization"] = f"Bearer {token}"
         newer = [
             *product_routes.ProductRoutes(self.state, admin=admin).listed(),
             *access_routes.AccessRoutes(self.state).listed(),
@@ -134,10 +139,13 @@ class FakePortal:
         self._announce(scope, answer)
 
     def _allowed(self, request: Request) -> bool:
-        if self._api_key is None or request.url.path in _OPEN:
+        """Tell whether the key or the token is right, where there is one to check."""
+        if not self._proofs or request.url.path in _OPEN:
             return True
-        key = request.headers.get("x-key", "")
-        return hmac.compare_digest(key.encode(), self._api_key.encode())
+        return any(
+            hmac.compare_digest(request.headers.get(name, "").encode(), proof.encode())
+            for name, proof in self._proofs.items()
+        )
 
     def _announce(self, scope: Scope, answer: _Answer) -> None:
         if scope["method"] not in _CHANGES or scope["path"].startswith("/api/auth/"):
