@@ -41,6 +41,7 @@ class Desk:
         readings = reading.Readings(
             portal=portal,
             records=self._held.records,
+            asks=self._held.asks,
             rules=plan.Rules(bucket="lake"),
             clock=opened_store.now,
         )
@@ -48,6 +49,7 @@ class Desk:
             readings=readings,
             records=self._held.records,
             links=self,
+            asks=self._held.asks,
             queue=self._queue,
             steps=(),
             clock=opened_store.now,
