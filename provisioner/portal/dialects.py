@@ -57,11 +57,13 @@ class Dialects:
 
     def _found_out(self) -> Api | None:
         """Ask the portal; None where it has neither API."""
-        self._legacy_until = None
         if self._modern.serves():
+            self._legacy_until = None
             return self._modern
         if not self._legacy.serves():
+            self._legacy_until = None
             return None
-        _log.info("the portal has only the API of release 0.4.2")
+        if self._legacy_until is None:
+            _log.info("the portal has only the API of release 0.4.2")
         self._legacy_until = self._clock() + _ASK_AGAIN_SECONDS
         return self._legacy
