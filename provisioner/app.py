@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 from provisioner import (
+    admin,
     assembly,
     clockwork,
-    errors,
     receiver,
     resync,
     signature,
@@ -31,18 +31,13 @@ _log = telemetry.Log(__name__)
 
 
 def _proofs(settings: Settings) -> signature.Proofs:
-    """Return what deliveries are checked against; refuse secrets that nothing checks yet."""
+    """Return what deliveries are checked against."""
     basic = (settings.webhook_basic_auth,) if settings.webhook_basic_auth else ()
-    proofs = signature.Proofs(
+    return signature.Proofs(
         sign_secrets=settings.webhook_secret,
         basic_auth=basic,
         allow_unsigned=settings.allow_unsigned,
     )
-    if settings.webhook_secret and not proofs.any_checked:
-        raise errors.ConfigurationError(
-            ("PROV_WEBHOOK_SECRET: whsec_ secrets come in a later release, plain ones work now",)
-        )
-    return proofs
 
 
 class Service:
@@ -128,6 +123,7 @@ class Service:
             "resync": self._resync_timer.begun,
         }
         well = all(facts.values())
+        facts["issuer"] = self.parts.issuer.name
         held_back = flags.get(resync.MASS_DELETION) if store_well else None
         return well, {**facts, "mass_deletion": held_back} if held_back else facts
 
@@ -153,14 +149,18 @@ def create_app(parts: assembly.Parts) -> Starlette:
             health=service.health,
             ready=service.ready,
             metrics=parts.metrics,
+        ),
+        *admin.routes(
             records=parts.store.records,
             history=parts.store.history,
             queue=parts.queue,
+            asks=parts.store.asks,
             flags=parts.store.flags,
             clock=parts.clock,
             admin_tokens=settings.admin_token,
             read_tokens=settings.admin_read_token,
             wake=service.wake,
+            observes=parts.observes,
         ),
     ]
     return Starlette(routes=routes, lifespan=lifespan)

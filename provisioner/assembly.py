@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from provisioner import (
     errors,
@@ -23,17 +24,21 @@ from provisioner import (
     resync,
     s3,
     seal,
+    sealing,
     store,
     telemetry,
     worker,
     workqueue,
     workspace,
 )
-from provisioner.issuers import choose
+from provisioner.issuers import choose, signed
 from provisioner.settings import Settings
 from provisioner.steps import credentials, finalizer, prefix, protocol, retirement, writeback
 from provisioner.steps import workspace as workspace_step
 from provisioner.workspace import extensions
+
+if TYPE_CHECKING:
+    from mypy_boto3_iam import IAMClient
 
 FINALIZER = "sqlmesh-provisioner"
 _LEASE_SECONDS = 30.0
@@ -55,6 +60,9 @@ class Parts:
     store: store.Store
     queue: workqueue.SqlWorkqueue
     portal: portal.HttpPortal
+    issuer: ports.Issuer
+    objects: s3.S3Store
+    prober: ports.Prober
     reconciler: reconciler.Reconciler
     observer: observer.Observer
     readings: reading.Readings
@@ -93,17 +101,27 @@ def assemble(
         )
     metrics = telemetry.Metrics()
     if kept is None:
-        kept = store.open_store(settings.database_url, _seal_source(settings), clock=clock)
+        kept = store.open_store(settings.database_url, sealing.source(settings), clock=clock)
     queue = workqueue.SqlWorkqueue(kept.database, clock=clock, lease_seconds=_LEASE_SECONDS)
     reader = portal.HttpPortal(base_url=settings.dpp_api_url, api_key=settings.dpp_api_key)
-    steps = _steps(settings, reader)
+    objects = _objects(settings)
+    issuer = _issuer(settings, objects, clock)
+    prober = s3.S3Prober(
+        endpoint=settings.s3_endpoint, region=settings.s3_region, bucket=settings.s3_bucket
+    )
+    steps = _steps(settings, writer=reader, issuer=issuer, objects=objects, prober=prober)
     readings = reading.Readings(
-        portal=reader, records=kept.records, rules=_rules(settings), clock=clock
+        portal=reader,
+        records=kept.records,
+        asks=kept.asks,
+        rules=_rules(settings),
+        clock=clock,
     )
     reconciles = reconciler.Reconciler(
         readings=readings,
         records=kept.records,
         links=kept.links,
+        asks=kept.asks,
         queue=queue,
         steps=steps,
         clock=clock,
@@ -117,6 +135,9 @@ def assemble(
         store=kept,
         queue=queue,
         portal=reader,
+        issuer=issuer,
+        objects=objects,
+        prober=prober,
         reconciler=reconciles,
         observer=observer.Observer(readings, steps=steps, clock=clock),
         readings=readings,
@@ -135,15 +156,6 @@ def scratch_store(folder: Path) -> store.Store:
     """Open an empty store for a command that must leave no trace."""
     sealed = seal.load_or_create(folder / "sealing.key", may_create=True)
     return store.open_store(f"sqlite:///{folder}/scratch.db", sealed, clock=utc_now)
-
-
-def _seal_source(settings: Settings) -> store.SealSource:
-    """Seal with the keys that are set, or with the key file, made if nothing is sealed yet."""
-    if settings.sealing_keys:
-        return seal.Seal(settings.sealing_keys)
-    return lambda has_sealed: seal.load_or_create(
-        settings.sealing_key_file, may_create=not has_sealed
-    )
 
 
 def _rules(settings: Settings) -> plan.Rules:
@@ -171,34 +183,63 @@ def _surroundings(settings: Settings) -> workspace_step.Surroundings:
     )
 
 
-def _steps(settings: Settings, writer: ports.PortalWriter) -> tuple[protocol.Step, ...]:
-    """List the steps in the order in which they make; they release backwards."""
-    bucket = settings.s3_bucket
-    region, access_key = settings.s3_region, settings.s3_access_key
-    issuer, how = choose.choose(
-        settings.issuer.value,
-        client=s3.connect(
-            endpoint=settings.iam_endpoint,
-            region=region,
-            access_key=access_key,
-            secret_key=settings.s3_secret_key,
-            service="iam",
-        ),
-        endpoint=settings.iam_endpoint,
-    )
-    _log.info("issuer", chosen=how)
-    objects = s3.S3Store(
+def _objects(settings: Settings) -> s3.S3Store:
+    return s3.S3Store(
         s3.connect(
             endpoint=settings.s3_endpoint,
-            region=region,
-            access_key=access_key,
+            region=settings.s3_region,
+            access_key=settings.s3_access_key,
             secret_key=settings.s3_secret_key,
         ),
-        bucket=bucket,
-        region=region,
+        bucket=settings.s3_bucket,
+        region=settings.s3_region,
         create_bucket=settings.s3_create_bucket,
     )
-    prober = s3.S3Prober(endpoint=settings.s3_endpoint, region=region, bucket=bucket)
+
+
+def _issuer(settings: Settings, objects: s3.S3Store, clock: ports.Clock) -> ports.Issuer:
+    """Return the issuer that the settings name; `auto` finds out when it is first used."""
+
+    def iam_at(endpoint: str | None) -> IAMClient:
+        return s3.connect(
+            endpoint=endpoint,
+            region=settings.s3_region,
+            access_key=settings.s3_access_key,
+            secret_key=settings.s3_secret_key,
+            service="iam",
+        )
+
+    engine = settings.s3_endpoint and choose.Engine(
+        account=signed.Account(
+            endpoint=settings.s3_endpoint,
+            region=settings.s3_region,
+            access_key=settings.s3_access_key,
+            secret_key=settings.s3_secret_key,
+        ),
+        iam=iam_at(settings.s3_endpoint),
+        versioned=objects.keeps_versions,
+    )
+    issuer, how = choose.choose(
+        settings.issuer.value,
+        client=iam_at(settings.iam_endpoint),
+        endpoint=settings.iam_endpoint,
+        engine=engine or None,
+        clock=clock,
+    )
+    _log.info("issuer", chosen=how)
+    return issuer
+
+
+def _steps(
+    settings: Settings,
+    *,
+    writer: ports.PortalWriter,
+    issuer: ports.Issuer,
+    objects: ports.ObjectStore,
+    prober: ports.Prober,
+) -> tuple[protocol.Step, ...]:
+    """List the steps in the order in which they make; they release backwards."""
+    bucket = settings.s3_bucket
     folders = workspace.CookiecutterWorkspaces(
         output=settings.template_output_path,
         template=settings.template_path,
@@ -232,6 +273,7 @@ def prepare(parts: Parts) -> None:
         )
     for name in settings.unknown:
         _log.warning("unknown setting ignored", setting=name)
+    sealing.warn(settings)
     if settings.on_delete.value == "purge":
         _log.warning("PROV_ON_DELETE=purge is not done yet: what is deleted is archived")
     if settings.extensions_are_ours and not parts.observes:

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from provisioner import assembly, errors, model, names, observer, resync, settings, worker
+from provisioner import assembly, errors, model, names, observer, resync, settings, store, worker
 from provisioner.settings import rules
 from provisioner.workspace import render
 
@@ -23,18 +23,12 @@ def opened(read: settings.Settings, *, read_only: bool = False) -> Iterator[asse
     """Open the parts for one command; read-only, a store that is not there is not made."""
     with contextlib.ExitStack() as stack:
         kept = None
-        if read_only and not _exists(read.database_url):
+        if read_only and not store.exists(read.database_url):
             folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="provisioner-"))
             kept = assembly.scratch_store(Path(folder))
         parts = assembly.assemble(read, kept=kept)
         stack.callback(parts.close)
         yield parts
-
-
-def _exists(url: str) -> bool:
-    """Tell whether there is a store to read."""
-    file = url.removeprefix("sqlite:///")
-    return file == url or Path(file).exists()
 
 
 def previews(
@@ -94,11 +88,19 @@ def reconcile(
     """Queue products where a service is running; otherwise do the work here."""
     keys = _keys(parts, name)
     parts.queue.touch(keys, model.Priority.EVENT)
-    if not parts.store.database.acquire():
+    if not serves(parts):
         return tuple(model.Outcome(key=key, status="queued") for key in keys)
+    return tuple(work(parts, keys, progress, title="reconciling"))
+
+
+def serves(parts: assembly.Parts) -> bool:
+    """Become the one that works on this store; False where a service is."""
+    if not parts.store.database.acquire():
+        return False
     assembly.prepare(parts)
-    parts.queue.reap(all_owners=True)
-    return tuple(_work(parts, keys, progress))
+    if parts.store.database.single_process:
+        parts.queue.reap(all_owners=True)
+    return True
 
 
 def namespaces(parts: assembly.Parts, outcomes: Iterable[model.Outcome]) -> Mapping[model.Key, str]:
@@ -116,8 +118,8 @@ def ask_for_resync(parts: assembly.Parts, *, confirm_deletions: bool) -> bool:
     return True
 
 
-def _work(
-    parts: assembly.Parts, keys: tuple[model.Key, ...], progress: Progress
+def work(
+    parts: assembly.Parts, keys: tuple[model.Key, ...], progress: Progress, *, title: str
 ) -> Iterator[model.Outcome]:
     """Work off what is queued until every key had its turn; what is left waits for the service."""
     duty = worker.Duty(
@@ -128,7 +130,7 @@ def _work(
         clock=parts.clock,
     )
     waiting = set(keys)
-    for key in progress(keys, "reconciling", len(keys)):
+    for key in progress(keys, title, len(keys)):
         while key in waiting:
             lease = parts.queue.lease(f"cli-{uuid.uuid4().hex[:8]}")
             if lease is None:  # another replica has it

@@ -279,6 +279,25 @@ class Links(Protocol):
         """Return everyone with a link on the port."""
 
 
+class Asks(Protocol):
+    """Remember what a person asked for until it is done."""
+
+    def ask(self, keys: Iterable[model.Key], what: model.Ask) -> None:
+        """Note the wish and queue the keys in one durable transaction.
+
+        Asked again, the time moves on.
+        """
+
+    def of(self, key: model.Key) -> Mapping[model.Ask, datetime]:
+        """Return what was asked of a key, and when."""
+
+    def forget(self, done: Mapping[model.Ask, datetime], lease: model.Lease) -> None:
+        """Forget what was asked of the leased key until then; what came later stays. Fenced."""
+
+    def waiting(self, what: model.Ask) -> frozenset[model.Key]:
+        """Return the keys of which it is still asked."""
+
+
 class Flags(Protocol):
     """Keep the few facts that belong to no product (`resync_wanted`, `mass_deletion`, …)."""
 

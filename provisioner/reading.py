@@ -6,6 +6,8 @@ The reconciler acts on it, the observer shows it, and resync compares its digest
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from datetime import datetime
 
 from provisioner import model, names, plan, ports
 
@@ -18,17 +20,23 @@ class Readings:
         *,
         portal: ports.PortalReader,
         records: ports.Records,
+        asks: ports.Asks,
         rules: plan.Rules,
         clock: ports.Clock,
     ) -> None:
         self._portal = portal
         self._records = records
+        self._asks = asks
         self._rules = rules
         self._clock = clock
 
     def view(self, key: model.Key) -> model.PortalView | None:
         """Read the portal."""
         return self._portal.view(key)
+
+    def asked(self, key: model.Key) -> Mapping[model.Ask, datetime]:
+        """Read what a person asked for."""
+        return self._asks.of(key)
 
     def desired(self, key: model.Key) -> model.Desired:
         """Read the portal and compute what the product should have."""
@@ -49,7 +57,10 @@ class Readings:
                 namespaces[producer.id] = known.namespace
             elif known is None and foreseeing:
                 namespaces[producer.id] = producer.namespace
-        return plan.desired(key, view, rules=self._rules, namespaces=namespaces, now=self._clock())
+        wanted = plan.desired(
+            key, view, rules=self._rules, namespaces=namespaces, now=self._clock()
+        )
+        return dataclasses.replace(wanted, asks=self.asked(key))
 
     def record(self, wanted: model.Desired) -> model.Record | None:
         """Load the record, or begin one for a product seen for the first time.

@@ -65,7 +65,10 @@ class Receiver:
                 self._metrics.deliveries.labels(wire, "disconnected").inc()
                 return
             message = _decode(body)
-            signature.verify(message, scope["headers"], self._proofs)
+            arrived = signature.Arrived(
+                message=message, headers=scope["headers"], body=body, at=self._clock()
+            )
+            signature.verify(arrived, self._proofs)
             event = _understand(message)
             wire = event.wire.value
             await self._store(event)

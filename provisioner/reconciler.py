@@ -28,6 +28,7 @@ class Reconciler:
         readings: reading.Readings,
         records: ports.Records,
         links: ports.Links,
+        asks: ports.Asks,
         queue: ports.Workqueue,
         steps: Sequence[protocol.Step],
         clock: ports.Clock,
@@ -37,6 +38,7 @@ class Reconciler:
         self._readings = readings
         self._records = records
         self._links = links
+        self._asks = asks
         self._queue = queue
         self._steps = tuple(steps)
         self._clock = clock
@@ -98,10 +100,12 @@ class Reconciler:
                 phase=record.phase,
                 product=None,
                 grants=grants.not_ended(record.grants, now),
+                asks=self._readings.asked(lease.key),
             )
             run = self._begun(wanted, record, lease, checkpoint)
             # Without a digest the last run stopped in between: what is open is not known.
-            if wanted.grants != record.grants or not record.credentials.policy_digest:
+            unsure = not record.credentials.policy_digest
+            if wanted.grants != record.grants or unsure or model.Ask.COMPROMISED in wanted.asks:
                 try:
                     self._withdraw(run, [])
                 except errors.PermanentError as refused:
@@ -138,8 +142,10 @@ class Reconciler:
             self._finish(run, conditions, settled=False)
             if isinstance(error, errors.TemporaryError):
                 raise
+            self._asks.forget(_answered(run), lease)
             return self._outcome(run, "condition", applied, str(error))
         self._finish(run, conditions, settled=True)
+        self._asks.forget(_answered(run), lease)
         return self._outcome(run, "done", applied, "")
 
     def _tell_consumers(self, wanted: model.Desired) -> None:
@@ -231,3 +237,15 @@ class Reconciler:
             message=message,
             next_at=run.record.next_at,
         )
+
+
+def _answered(run: protocol.Run) -> dict[model.Ask, datetime]:
+    """Return what was asked and had its turn; a new key is asked for until there is one."""
+    issued_at = run.record.credentials.issued_at
+    renewed = {
+        ask
+        for ask in (model.Ask.ROTATE, model.Ask.COMPROMISED)
+        if run.desired.phase is model.Phase.ACTIVE
+        and (issued_at is None or issued_at < run.desired.asks.get(ask, issued_at))
+    }
+    return {ask: at for ask, at in run.desired.asks.items() if ask not in renewed}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,24 +18,54 @@ from cryptography import fernet
 from provisioner import errors, fernet_keys
 
 _EXPECTS = "Fernet keys, each exactly 44 URL-safe base64 characters"
+# Nothing does this by itself: a mount that was forgotten must not cost every product its keys.
+_WAY_OUT = (
+    "where no copy of it is left, provisioner serve --lost-sealing-key gives every product "
+    "a new S3 key"
+)
+_OTHERS = stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
 
 
 class Seal:
-    """Seal text with the first of several keys, open it with any of them."""
+    """Seal text with the first of several keys, open it with any of them.
+
+    Raise ValueError for what is no key: the library itself would take `k1,k2` for k1.
+    """
 
     def __init__(self, keys: Sequence[str]) -> None:
-        self._fernet = fernet.MultiFernet([fernet.Fernet(key) for key in keys])
+        fernet_keys.check(tuple(keys))
+        self._each = [fernet.Fernet(key) for key in keys]
 
     def seal(self, text: str) -> str:
-        """Return a token that only our keys open."""
-        return self._fernet.encrypt(text.encode()).decode("ascii")
+        """Return a token that only the first key opens."""
+        return self._each[0].encrypt(text.encode()).decode("ascii")
 
     def open(self, token: str) -> str:
         """Return what was sealed; raise `ConfigurationError` where no key opens it."""
-        try:
-            return self._fernet.decrypt(token.encode()).decode()
-        except fernet.InvalidToken as exc:
-            raise _problem("a key that opens what the store holds") from exc
+        found = self._found(token)
+        if found is None:
+            raise _problem(f"a key that opens what the store holds; {_WAY_OUT}")
+        return found[1]
+
+    def position(self, token: str) -> int | None:
+        """Return which key opens a token, 0 for the one that seals; None where none does."""
+        found = self._found(token)
+        return None if found is None else found[0]
+
+    def _found(self, token: str) -> tuple[int, str] | None:
+        """Try one key after the other, each alone."""
+        for position, key in enumerate(self._each):
+            with contextlib.suppress(fernet.InvalidToken):
+                return position, key.decrypt(token.encode()).decode()
+        return None
+
+
+def is_open_to_others(path: Path) -> bool:
+    """Tell whether more than its owner may read or write a key file; False where there is none."""
+    try:
+        return bool(path.stat().st_mode & _OTHERS)
+    except OSError:
+        return False
 
 
 def load_or_create(path: Path, *, may_create: bool) -> Seal:
@@ -51,7 +82,7 @@ def load_or_create(path: Path, *, may_create: bool) -> Seal:
     except (OSError, UnicodeDecodeError) as exc:
         raise _problem("a key file that can be read, or made where there is none") from exc
     if text is None:
-        raise _problem("the key file that sealed what the store holds; it is missing")
+        raise _problem(f"the key file that sealed what the store holds; it is missing; {_WAY_OUT}")
     try:
         return Seal(fernet_keys.parse(text))
     except ValueError:

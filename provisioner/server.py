@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 
-from provisioner import app, assembly, telemetry
+from provisioner import app, assembly, sealing, telemetry
 from provisioner.settings import Settings
 
 _SWITCH_SECONDS = 0.0005
@@ -16,11 +16,14 @@ _DRAIN_SECONDS = 2
 """What senders get at a stop: the grace period is for the workers, who stop after them."""
 
 
-def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT; raise `ConfigurationError` before anything listens."""
+def serve(settings: Settings, *, lost_sealing_key: bool = False) -> None:
+    """Serve until SIGTERM or SIGINT; raise `ConfigurationError` before anything listens.
+
+    With `lost_sealing_key` forget before that what no key opens.
+    """
     from provisioner import listener
 
-    parts = assembly.assemble(settings)
+    parts = _recovered(settings) if lost_sealing_key else assembly.assemble(settings)
     try:
         assembly.prepare(parts)
         application = app.create_app(parts)
@@ -45,3 +48,13 @@ def serve(settings: Settings) -> None:
         )
     _log.info("ended")
     listener.leave(0)
+
+
+def _recovered(settings: Settings) -> assembly.Parts:
+    """Build every part on a store from which the secrets that no key opens are gone."""
+    kept = sealing.recover(settings, clock=assembly.utc_now)
+    try:
+        return assembly.assemble(settings, kept=kept)
+    except BaseException:
+        kept.close()
+        raise

@@ -16,11 +16,11 @@ import hmac
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 
-from provisioner import errors
+from provisioner import errors, standard_webhooks
 
 Headers = Sequence[tuple[bytes, bytes]]
-_STANDARD_WEBHOOKS = "whsec_"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Proofs:
     """Hold what deliveries may prove themselves with; no secret reaches a repr."""
 
     sign_secrets: tuple[str, ...] = field(default=(), repr=False)
-    """Secrets for `Sign`, any may match; `whsec_…` ones are of another kind and not used for it."""
+    """Secrets, any may match: plain ones for `Sign`, `whsec_…` for Standard Webhooks."""
     basic_auth: tuple[str, ...] = field(default=(), repr=False)
     """`user:password` pairs."""
     allow_unsigned: bool = False
@@ -37,18 +37,28 @@ class Proofs:
     @property
     def plain_secrets(self) -> tuple[str, ...]:
         """Return the secrets that `Sign` is checked with."""
-        return tuple(s for s in self.sign_secrets if s and not s.startswith(_STANDARD_WEBHOOKS))
+        return tuple(s for s in self.sign_secrets if s and not standard_webhooks.is_secret(s))
 
     @property
-    def any_checked(self) -> bool:
-        """Tell whether there is anything that a delivery could prove itself with."""
-        return bool(self.plain_secrets or self.basic_auth)
+    def standard_secrets(self) -> tuple[str, ...]:
+        """Return the secrets that Standard Webhooks are checked with."""
+        return tuple(s for s in self.sign_secrets if standard_webhooks.is_secret(s))
 
 
-def verify(message: object, headers: Headers, proofs: Proofs) -> None:
+@dataclass(frozen=True, kw_only=True)
+class Arrived:
+    """A delivery as it came: the raw body, what that parses to, the headers, and when."""
+
+    message: object
+    headers: Headers
+    body: bytes
+    at: datetime
+
+
+def verify(arrived: Arrived, proofs: Proofs) -> None:
     """Return if the delivery is proven; raise `errors.SignatureError` for everything else."""
     try:
-        verdicts = [check(message, headers, proofs) for check in _CHECKERS]
+        verdicts = [check(arrived, proofs) for check in _CHECKERS]
     except errors.SignatureError:
         raise
     except Exception as exc:
@@ -79,22 +89,22 @@ def _digest(signed_form: bytes, secret: str) -> bytes:
     return hmac.new(secret.encode(), signed_form, hashlib.sha512).hexdigest().encode()
 
 
-def _check_sign(message: object, headers: Headers, proofs: Proofs) -> bool:
+def _check_sign(arrived: Arrived, proofs: Proofs) -> bool:
     """Check `Sign`; False where it is absent or there is no secret for it."""
     secrets = proofs.plain_secrets
-    given = _only(headers, b"sign") if secrets else None
+    given = _only(arrived.headers, b"sign") if secrets else None
     if given is None:
         return False
-    signed_form = _signed_form(message)
+    signed_form = _signed_form(arrived.message)
     if not is_one_of(given, [_digest(signed_form, secret) for secret in secrets]):
         raise errors.SignatureError("the signature is wrong")
     return True
 
 
-def _check_basic(_message: object, headers: Headers, proofs: Proofs) -> bool:
+def _check_basic(arrived: Arrived, proofs: Proofs) -> bool:
     """Check Basic auth; False where it is absent or there is no pair for it."""
     pairs = [pair for pair in proofs.basic_auth if pair]
-    given = _only(headers, b"authorization") if pairs else None
+    given = _only(arrived.headers, b"authorization") if pairs else None
     if given is None:
         return False
     scheme, _, encoded = given.partition(b" ")
@@ -106,6 +116,27 @@ def _check_basic(_message: object, headers: Headers, proofs: Proofs) -> bool:
     return True
 
 
+def _check_standard(arrived: Arrived, proofs: Proofs) -> bool:
+    """Check Standard Webhooks; False where no such header is there, or no secret for it."""
+    secrets = proofs.standard_secrets
+    names = (standard_webhooks.ID, standard_webhooks.TIMESTAMP, standard_webhooks.SIGNATURE)
+    given = [_only(arrived.headers, name) for name in names] if secrets else []
+    if all(each is None for each in given):
+        return False
+    identity, timestamp, header = given
+    if not (identity and timestamp and header):
+        raise errors.SignatureError("a part of the proof is missing")
+    if not standard_webhooks.is_recent(timestamp, arrived.at):
+        raise errors.SignatureError("the delivery is not from these minutes")
+    expected = [
+        standard_webhooks.sign(secret, identity, timestamp, arrived.body) for secret in secrets
+    ]
+    matches = [is_one_of(one, expected) for one in standard_webhooks.signatures(header)]
+    if not any(matches):
+        raise errors.SignatureError("the signature is wrong")
+    return True
+
+
 def _only(headers: Headers, name: bytes) -> bytes | None:
     """Return a header's value, None where it is absent; given twice it proves nothing."""
     values = [value for key, value in headers if key.lower() == name]
@@ -114,5 +145,5 @@ def _only(headers: Headers, name: bytes) -> bytes | None:
     return values[0] if values else None
 
 
-_Checker = Callable[[object, Headers, Proofs], bool]
-_CHECKERS: tuple[_Checker, ...] = (_check_sign, _check_basic)
+_Checker = Callable[[Arrived, Proofs], bool]
+_CHECKERS: tuple[_Checker, ...] = (_check_sign, _check_basic, _check_standard)

@@ -64,7 +64,7 @@ osd memory target = 939524096
 osd class load list = *
 osd class default list = *
 [client.rgw.a]
-rgw frontends = beast endpoint=127.0.0.1:{s3_port}
+rgw frontends = beast endpoint=127.0.0.1:{s3_port} tcp_nodelay=1
 rgw enable apis = s3, iam, sts, admin
 rgw thread pool size = 32
 """

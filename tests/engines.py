@@ -14,6 +14,7 @@ import urllib.parse
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import boto3
@@ -24,7 +25,9 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 
-from provisioner import model, names, policy
+from provisioner import model, names, ports
+from provisioner.issuers import adminops, choose, signed
+from provisioner.issuers import rgw as ceph
 from provisioner.issuers.madmin import MinioIssuer, admin, client, codec
 from provisioner.steps import keypair
 from tests import ceph_node, minio_server
@@ -61,6 +64,16 @@ class Engine:
         """Return the admin's plain client for IAM."""
         client: IAMClient = self.client("iam", self.admin)
         return client
+
+    def as_chosen_from(self) -> choose.Engine:
+        """Return what the choice of an issuer needs."""
+        account = signed.Account(
+            endpoint=self.endpoint,
+            region=REGION,
+            access_key=self.admin.id,
+            secret_key=self.admin.secret,
+        )
+        return choose.Engine(account=account, iam=self.iam(), versioned=lambda: False)
 
     def client(self, service: Any, key: model.AccessKey) -> Any:
         """Return a plain client of a key for any service."""
@@ -133,23 +146,31 @@ class Holder:
     delete: Callable[[], None]
 
 
+def _issued(issuer: ports.Issuer, document: Mapping[str, Any]) -> Holder:
+    product = str(uuid.uuid4())
+    principal = model.Principal(name=names.principal("sales", product), product_id=product)
+    issuer.ensure_principal(principal)
+    issuer.put_policy(principal, document)
+    return Holder(
+        name=principal.name,
+        key=issuer.create_key(principal, keypair.choose(), document),
+        put_policy=lambda other: issuer.put_policy(principal, other),
+        delete=lambda: issuer.delete_principal(principal),
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rgw(Engine):
     """A Ceph RGW before version 19: users are made by its admin operations."""
 
+    def issuer(self) -> ceph.RgwIssuer:
+        """Return an issuer of its own."""
+        ops = adminops.AdminOps(signed.Caller(self.as_chosen_from().account))
+        return ceph.RgwIssuer(ops, self.iam(), clock=lambda: datetime.now(UTC))
+
     def holder(self, document: Mapping[str, Any]) -> Holder:
-        """Make a user with one key, under a document with what this engine asks for besides."""
-
-        def written(document: Mapping[str, Any]) -> str:
-            return policy.text(policy.with_batch_delete(document))
-
-        uid, key = self.user(written(document))
-        return Holder(
-            name=uid,
-            key=key,
-            put_policy=lambda other: self.put_policy(uid, written(other)),
-            delete=lambda: self.delete_user(uid),
-        )
+        """Issue a key to a new principal."""
+        return _issued(self.issuer(), document)
 
     def user(self, document: str) -> tuple[str, model.AccessKey]:
         """Make a user with one key and a policy, who can make no buckets."""
@@ -167,6 +188,33 @@ class Rgw(Engine):
         """Delete a user and every key of it."""
         self.admin_call("DELETE", uid)
 
+    def plant(self, uid: str) -> None:
+        """Make a user as people do by hand, with a key that the engine chooses."""
+        self.admin_call("PUT", uid)
+
+    def modify(self, uid: str, subresource: str = "", **parameters: str) -> None:
+        """Change a user as people do by hand, which makes the engine forget its policy."""
+        query = {"uid": uid, **parameters}
+        if not subresource:
+            self.admin_call("POST", uid, parameters)
+        elif subresource in parameters:
+            self._call("PUT", "user", query)
+        else:
+            self._call("PUT", f"user?{subresource}", query)
+
+    def record(self, uid: str) -> dict[str, Any]:
+        """Return all that the engine keeps of a user."""
+        kept: dict[str, Any] = self._call("GET", "metadata/user", {"key": uid}).json()["data"]
+        return kept
+
+    def keys(self, uid: str) -> list[str]:
+        """Return the access keys of a user."""
+        return [each["access_key"] for each in self.record(uid)["keys"]]
+
+    def uids(self) -> set[str]:
+        """Return every user there is."""
+        return set(self._call("GET", "metadata/user", {}).json())
+
     def admin_call(
         self,
         method: str,
@@ -177,14 +225,19 @@ class Rgw(Engine):
     ) -> None:
         """Make a call of the admin operations on a user."""
         query = {"uid": uid, "display-name": uid, "max-buckets": "-1", **(parameters or {})}
-        url = f"{self.endpoint}/admin/user?{urllib.parse.urlencode(query)}"
+        self._call(method, "user", query, key)
+
+    def _call(
+        self, method: str, path: str, query: Mapping[str, str], key: model.AccessKey | None = None
+    ) -> httpx.Response:
+        asked = urllib.parse.urlencode(query, quote_via=urllib.parse.quote)
+        url = f"{self.endpoint}/admin/{path}{'&' if '?' in path else '?'}{asked}"
         request = AWSRequest(method=method, url=url)
         signer = key or self.admin
         credentials = Credentials(signer.id, signer.secret)
         S3SigV4Auth(credentials, "s3", REGION).add_auth(request)
-        httpx.request(
-            method, url, headers=dict(request.headers.items()), timeout=20
-        ).raise_for_status()
+        answer = httpx.request(method, url, headers=dict(request.headers.items()), timeout=20)
+        return answer.raise_for_status()
 
 
 @pytest.fixture(scope="session")
@@ -211,16 +264,7 @@ class Minio(Engine):
 
     def holder(self, document: Mapping[str, Any]) -> Holder:
         """Issue a key to a new principal."""
-        issuer, product = self.issuer(), str(uuid.uuid4())
-        principal = model.Principal(name=names.principal("sales", product), product_id=product)
-        issuer.ensure_principal(principal)
-        issuer.put_policy(principal, document)
-        return Holder(
-            name=principal.name,
-            key=issuer.create_key(principal, keypair.choose(), document),
-            put_policy=lambda other: issuer.put_policy(principal, other),
-            delete=lambda: issuer.delete_principal(principal),
-        )
+        return _issued(self.issuer(), document)
 
     def calls(self, key: model.AccessKey | None = None) -> admin.Admin:
         """Return the admin API as a key, or the admin, calls it."""

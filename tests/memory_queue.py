@@ -58,6 +58,7 @@ class State:
         self.counter = itertools.count(1)
         self.queue: dict[model.Key, _Row] = {}
         self.records: dict[model.Key, model.Record] = {}
+        self.asks: dict[tuple[model.Key, model.Ask], datetime] = {}
         self.links: dict[model.Key, tuple[model.Link, ...]] = {}
         self.flags: dict[str, str] = {}
         self.deliveries: list[Mapping[str, Any]] = []

@@ -139,6 +139,34 @@ class MemoryLinks:
             return self._state.consumers(port_id)
 
 
+class MemoryAsks:
+    """Remember what was asked for."""
+
+    def __init__(self, state: memory_queue.State, queue: memory_queue.MemoryWorkqueue) -> None:
+        self._state = state
+        self._queue = queue
+
+    def ask(self, keys: Iterable[model.Key], what: model.Ask) -> None:
+        wanted = set(keys)
+        with self._state.lock:
+            self._state.asks |= {(key, what): self._state.clock() for key in wanted}
+            self._queue.touch(wanted, model.Priority.EVENT)
+
+    def of(self, key: model.Key) -> Mapping[model.Ask, datetime]:
+        return {ask: at for (whose, ask), at in self._state.asks.items() if whose == key}
+
+    def forget(self, done: Mapping[model.Ask, datetime], lease: model.Lease) -> None:
+        if not done:
+            return
+        with self._state.fenced(lease):
+            for ask, at in done.items():
+                if self._state.asks.get((lease.key, ask), at) <= at:
+                    self._state.asks.pop((lease.key, ask), None)
+
+    def waiting(self, what: model.Ask) -> frozenset[model.Key]:
+        return frozenset(key for key, ask in self._state.asks if ask is what)
+
+
 class MemoryFlags:
     """Keep flags."""
 
@@ -189,5 +217,6 @@ class MemoryStore:
         self.inbox = MemoryInbox(state)
         self.records = MemoryRecords(state)
         self.links = MemoryLinks(state)
+        self.asks = MemoryAsks(state, self.queue)
         self.flags = MemoryFlags(state)
         self.history = MemoryHistory(state)

@@ -25,12 +25,15 @@ class MemoryWorld:
         *views: model.PortalView,
         lifecycle: str = "Ready",
         scope: grants.Scope = grants.Scope.OUTPUT_PORT,
+        chooses_key_ids: bool = False,
     ) -> None:
         self.clock = memory_store.SettableClock(b.NOW)
         self.store = memory_store.MemoryStore(clock=self.clock)
         self.portal = memory_portal.MemoryPortal(*views)
         self.objects = memory_s3.MemoryObjectStore(BUCKET)
-        self.issuer = memory_s3.MemoryIssuer(clock=self.clock, policy_limit=20_000)
+        self.issuer = memory_s3.MemoryIssuer(
+            clock=self.clock, policy_limit=20_000, chooses_key_ids=chooses_key_ids
+        )
         self.prober = memory_s3.MemoryProber(self.issuer, BUCKET)
         self.folders = memory_workspaces.MemoryWorkspaces()
         self.effects: list[str] = []
@@ -50,6 +53,7 @@ class MemoryWorld:
         readings = reading.Readings(
             portal=self.portal,
             records=self.store.records,
+            asks=self.store.asks,
             rules=plan.Rules(bucket=BUCKET, finalizer="ours"),
             clock=self.clock,
         )
@@ -58,6 +62,7 @@ class MemoryWorld:
             readings=readings,
             records=self.store.records,
             links=self.store.links,
+            asks=self.store.asks,
             queue=self.store.queue,
             steps=steps,
             clock=self.clock,

@@ -50,12 +50,25 @@ def outlive_grace(world: MemoryWorld) -> None:
     world.clock.advance(w.GRACE_SECONDS + 1)
 
 
+def rotate(world: MemoryWorld) -> None:
+    world.clock.advance(60)
+    world.store.asks.ask([MARKETING], model.Ask.ROTATE)
+
+
+def leak(world: MemoryWorld) -> None:
+    world.clock.advance(60)
+    world.store.asks.ask([MARKETING], model.Ask.COMPROMISED)
+
+
 STORIES: dict[str, tuple[list[Change], Change]] = {
     "create": ([], create),
     "create with a grant": ([], approve),
     "approve": ([create], approve),
     "revoke": ([approve], revoke),
     "rotate": ([approve], grow_old),
+    "rotate because somebody asked": ([approve], rotate),
+    "rotate while a key retires": ([create, approve], rotate),
+    "kill keys that leaked": ([create, approve], leak),
     "end a grace": ([create, approve], outlive_grace),
     "archive": ([approve], archive),
     "activate again": ([approve, archive], activate),
@@ -63,8 +76,8 @@ STORIES: dict[str, tuple[list[Change], Change]] = {
 }
 
 
-def a_world(before: list[Change], change: Change) -> MemoryWorld:
-    world = MemoryWorld(w.a_producer())
+def a_world(before: list[Change], change: Change, *, we_choose: bool = False) -> MemoryWorld:
+    world = MemoryWorld(w.a_producer(), chooses_key_ids=we_choose)
     world.settle(SALES)
     for each in before:
         each(world)
@@ -101,8 +114,8 @@ def finish(world: MemoryWorld) -> None:
     world.settle(MARKETING)
 
 
-def effects_of(before: list[Change], change: Change) -> list[str]:
-    world = a_world(before, change)
+def effects_of(before: list[Change], change: Change, *, we_choose: bool) -> list[str]:
+    world = a_world(before, change, we_choose=we_choose)
     seen: list[str] = []
     world.checkpoint = seen.append
     world.reconcile(MARKETING)
@@ -110,26 +123,34 @@ def effects_of(before: list[Change], change: Change) -> list[str]:
 
 
 CASES = [
-    pytest.param(story, number, id=f"{story}-before-{number}-{effect}")
+    pytest.param(
+        story, we_choose, number, id=f"{story}-{'ours' if we_choose else ''}-{number}-{effect}"
+    )
     for story, (before, change) in STORIES.items()
-    for number, effect in enumerate(effects_of(before, change))
+    for we_choose in (False, True)
+    for number, effect in enumerate(effects_of(before, change, we_choose=we_choose))
 ]
 
 
-@pytest.mark.parametrize(("story", "fatal"), CASES)
-def test_a_crash_before_any_effect_changes_nothing_in_the_end(story: str, fatal: int) -> None:
+@pytest.mark.parametrize(("story", "we_choose", "fatal"), CASES)
+def test_a_crash_before_any_effect_changes_nothing_in_the_end(
+    story: str, we_choose: bool, fatal: int
+) -> None:
     before, change = STORIES[story]
-    expected = a_world(before, change)
+    expected = a_world(before, change, we_choose=we_choose)
     finish(expected)
 
-    world = a_world(before, change)
+    world = a_world(before, change, we_choose=we_choose)
     passed = 0
 
     def watch(effect: str) -> None:
         nonlocal passed
         published = world.published_key("marketing")
         retracting = world.portal.views.get(MARKETING)
-        alive = retracting and retracting.product.status is model.ProductStatus.ACTIVE
+        leaked = model.Ask.COMPROMISED in world.store.asks.of(MARKETING)
+        alive = (
+            not leaked and retracting and retracting.product.status is model.ProductStatus.ACTIVE
+        )
         if published is not None and alive:
             assert world.issuer.knows(published), f"the key in .env is dead before {effect}"
         passed += 1
@@ -148,7 +169,7 @@ def test_a_crash_before_any_effect_changes_nothing_in_the_end(story: str, fatal:
 
 
 @pytest.mark.parametrize("change", [archive, delete])
-@pytest.mark.parametrize("fatal", range(1, len(effects_of([], create)) + 1))
+@pytest.mark.parametrize("fatal", range(1, len(effects_of([], create, we_choose=False)) + 1))
 def test_what_a_crash_left_half_made_is_released_too(fatal: int, change: Change) -> None:
     world = a_world([], create)
     passed = 0
@@ -172,4 +193,4 @@ def test_what_a_crash_left_half_made_is_released_too(fatal: int, change: Change)
 
 def test_there_is_a_crash_in_every_story() -> None:
     assert {case.values[0] for case in CASES} == set(STORIES)
-    assert len(CASES) > 60
+    assert len(CASES) > 200

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import pytest
 
-from provisioner import cli, settings, status, telemetry
+from provisioner import admin, cli, settings, status, telemetry
 from provisioner.settings import source
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -133,10 +133,11 @@ def test_settings_without_effect_are_admitted() -> None:
 
 def test_every_route_is_written_down() -> None:
     unused: Any = None
-    served = status.routes(
-        **dict.fromkeys(inspect.signature(status.routes).parameters, unused)
-        | {"admin_tokens": (), "read_tokens": ()}
-    )
+    tokens = {"admin_tokens": (), "read_tokens": ()}
+    served = [
+        *status.routes(**dict.fromkeys(inspect.signature(status.routes).parameters, unused)),
+        *admin.routes(**dict.fromkeys(inspect.signature(admin.routes).parameters, unused) | tokens),
+    ]
     paths = {route.path for route in served} | {"/", "/webhook"}
     written = set(re.findall(r"`(?:GET|POST) (/[^`]*)`", README))
     assert paths - written == set()

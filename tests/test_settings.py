@@ -610,8 +610,29 @@ def test_sealing_keys_are_a_list_with_comments(given: str, load: Any) -> None:
     assert load(PROV_SEALING_KEYS=given).sealing_keys == (KEY, OTHER_KEY)
 
 
+def test_the_file_of_sealing_keys_is_known_unless_they_are_set_as_text(
+    load: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "keys").write_text(f"{KEY}\n", encoding="utf-8")
+    named = load(PROV_SEALING_KEYS_FILE="keys")
+    assert (named.sealing_keys, named.sealing_key_file) == ((KEY,), tmp_path / "keys")
+    text = load(PROV_SEALING_KEYS=KEY)
+    assert (text.sealing_keys, text.sealing_key_file) == ((KEY,), None)
+
+
 @pytest.mark.parametrize(
-    "given", ["short", KEY + "=", KEY[:-1], "A" * 42 + "+=", f"{KEY},bad", "# only a comment", ","]
+    "given",
+    [
+        "short",
+        KEY + "=",
+        KEY + OTHER_KEY,
+        f"{KEY} {OTHER_KEY}",
+        KEY[:-1],
+        "A" * 42 + "+=",
+        f"{KEY},bad",
+        "# only a comment",
+        ",",
+    ],
 )
 def test_sealing_keys_have_exactly_44_characters(given: str, problems: Any) -> None:
     (line,) = problems(PROV_SEALING_KEYS=given)

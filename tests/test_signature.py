@@ -5,13 +5,14 @@ import hashlib
 import hmac
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner import errors, signature
+from provisioner import errors, signature, standard_webhooks
 from tests import recorded
 
 _SECRET = recorded.SECRET
@@ -22,15 +23,29 @@ _MESSAGE = {"method": "PUT", "url": "/é", "query": "", "response": "", "status_
 _GOOD = signature.sign(_MESSAGE, _SECRET).encode()
 
 _Headers = Sequence[tuple[bytes, bytes]]
+_NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
 def recorded_v1() -> list[tuple[dict[str, Any], recorded.Recorded]]:
     return [(one.message, one) for one in recorded.everything() if one.wire == "v1"]
 
 
-def is_proven(message: object, headers: _Headers, proofs: signature.Proofs) -> bool:
+def arrived(
+    message: object, headers: _Headers, *, body: bytes = b"", at: datetime = _NOW
+) -> signature.Arrived:
+    return signature.Arrived(message=message, headers=headers, body=body, at=at)
+
+
+def is_proven(
+    message: object,
+    headers: _Headers,
+    proofs: signature.Proofs,
+    *,
+    body: bytes = b"",
+    at: datetime = _NOW,
+) -> bool:
     try:
-        signature.verify(message, headers, proofs)
+        signature.verify(arrived(message, headers, body=body, at=at), proofs)
     except errors.SignatureError:
         return False
     return True
@@ -276,3 +291,125 @@ def test_arbitrary_headers_are_refused_and_nothing_else(headers: _Headers) -> No
     both = signature.Proofs(sign_secrets=(_SECRET,), basic_auth=("portal:p@ss:w",))
 
     assert not is_proven(_MESSAGE, headers, both)
+
+
+_WHSEC = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+_STANDARD = signature.Proofs(sign_secrets=(_SECRET, _WHSEC))
+_BODY = b'{"test": 2432232314}'
+_SENT_AT = datetime.fromtimestamp(1614265330, UTC)
+_STANDARD_HEADERS: dict[bytes, bytes] = {
+    b"webhook-id": b"msg_p5jXN8AQM9LWM0D4loKWxJek",
+    b"webhook-timestamp": b"1614265330",
+    b"webhook-signature": b"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+}
+
+
+def standard(changes: dict[bytes, bytes | None] | None = None) -> _Headers:
+    """Return the headers of the standard's own example, changed; None leaves one out."""
+    changed = {**_STANDARD_HEADERS, **(changes or {})}
+    return [(name, value) for name, value in changed.items() if value is not None]
+
+
+def is_standard(headers: _Headers, *, body: bytes = _BODY, at: datetime = _SENT_AT) -> bool:
+    return is_proven({"test": 2432232314}, headers, _STANDARD, body=body, at=at)
+
+
+def test_the_standards_own_example_verifies() -> None:
+    assert is_standard(standard())
+
+
+@pytest.mark.parametrize("seconds", [-300, -1, 1, 300])
+def test_a_standard_delivery_is_good_for_five_minutes(seconds: int) -> None:
+    assert is_standard(standard(), at=_SENT_AT + timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize("seconds", [-301, 301, 86400, -86400])
+def test_a_standard_delivery_from_another_time_is_refused(seconds: int) -> None:
+    assert not is_standard(standard(), at=_SENT_AT + timedelta(seconds=seconds))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {b"webhook-id": b"msg_another"},
+        {b"webhook-id": b""},
+        {b"webhook-id": None},
+        {b"webhook-timestamp": b"1614265331"},
+        {b"webhook-timestamp": None},
+        {b"webhook-timestamp": b""},
+        {b"webhook-timestamp": b" 1614265330"},
+        {b"webhook-timestamp": b"+1614265330"},
+        {b"webhook-timestamp": b"1614265330.0"},
+        {b"webhook-timestamp": b"1_614_265_330"},
+        {b"webhook-timestamp": "١٦١٤٢٦٥٣٣٠".encode()},
+        {b"webhook-timestamp": b"9" * 5000},
+        {b"webhook-signature": None},
+        {b"webhook-signature": b""},
+        {b"webhook-signature": b"v1"},
+        {b"webhook-signature": b"v1,"},
+        {b"webhook-signature": b"g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="},
+        {b"webhook-signature": b"v1a,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="},
+        {b"webhook-signature": b"v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OF="},
+        {b"webhook-signature": b"v1,\xff\xfe"},
+        {b"webhook-signature": b",".join([b"v1"] * 100_000)},
+    ],
+)
+def test_a_standard_proof_that_is_off_in_any_way_is_refused(
+    changes: dict[bytes, bytes | None],
+) -> None:
+    assert not is_standard(standard(changes))
+
+
+def test_a_change_of_the_raw_body_is_refused_although_it_parses_alike() -> None:
+    assert not is_standard(standard(), body=b'{"test":2432232314}')
+
+
+@pytest.mark.parametrize("name", sorted(_STANDARD_HEADERS))
+def test_a_standard_header_given_twice_is_refused(name: bytes) -> None:
+    assert not is_standard([*standard(), (name, _STANDARD_HEADERS[name])])
+
+
+def test_one_of_several_standard_signatures_suffices() -> None:
+    good = _STANDARD_HEADERS[b"webhook-signature"]
+    assert is_standard(standard({b"webhook-signature": b"v1,d3Jvbmc= v1a,x " + good}))
+
+
+def test_one_of_several_standard_secrets_suffices() -> None:
+    other = "whsec_" + base64.b64encode(b"another secret").decode()
+    proofs = signature.Proofs(sign_secrets=(other, _WHSEC))
+    assert is_proven(None, standard(), proofs, body=_BODY, at=_SENT_AT)
+
+
+def test_a_wrong_standard_proof_beside_a_right_one_is_refused() -> None:
+    right = (b"sign", _GOOD)
+    wrong = standard({b"webhook-id": b"msg_another"})
+    assert is_proven(_MESSAGE, [right], _STANDARD, body=_BODY, at=_SENT_AT)
+    assert not is_proven(_MESSAGE, [right, *wrong], _STANDARD, body=_BODY, at=_SENT_AT)
+
+
+def test_standard_headers_are_ignored_where_no_secret_checks_them() -> None:
+    headers = [(b"sign", _GOOD), *standard({b"webhook-id": b"msg_another"})]
+    assert is_proven(_MESSAGE, headers, _DEMO)
+
+
+@given(st.binary(), st.binary(), st.binary(), st.binary())
+def test_no_header_of_standard_webhooks_raises_anything_else(
+    identity: bytes, timestamp: bytes, header: bytes, body: bytes
+) -> None:
+    headers = [
+        (b"webhook-id", identity),
+        (b"webhook-timestamp", timestamp),
+        (b"webhook-signature", header),
+    ]
+    assert not is_standard(headers, body=body)
+
+
+def test_what_we_sign_verifies() -> None:
+    at = str(int(_NOW.timestamp())).encode()
+    signed = standard_webhooks.sign(_WHSEC, b"msg_1", at, b"{}")
+    headers = [
+        (b"webhook-id", b"msg_1"),
+        (b"webhook-timestamp", at),
+        (b"webhook-signature", signed),
+    ]
+    assert is_proven({}, headers, _STANDARD, body=b"{}")

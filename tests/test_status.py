@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from provisioner import admin as admin_api
 from provisioner import errors, model, status, telemetry
 
 _NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -63,6 +65,7 @@ class MemoryStore:
 
     records: dict[model.Key, model.Record] = field(default_factory=dict)
     touched: list[tuple[model.Key, model.Priority]] = field(default_factory=list)
+    asked: list[tuple[model.Key, model.Ask]] = field(default_factory=list)
     flags: dict[str, str | None] = field(default_factory=dict)
     down: bool = False
 
@@ -104,6 +107,19 @@ class MemoryStore:
         self._enter()
         self.touched += [(key, priority) for key in keys]
 
+    def ask(self, keys: Iterable[model.Key], what: model.Ask) -> None:
+        self._enter()
+        self.asked += [(key, what) for key in keys]
+
+    def of(self, key: model.Key) -> Mapping[model.Ask, datetime]:
+        raise NotImplementedError
+
+    def forget(self, done: Mapping[model.Ask, datetime], lease: model.Lease) -> None:
+        raise NotImplementedError
+
+    def waiting(self, what: model.Ask) -> frozenset[model.Key]:
+        raise NotImplementedError
+
     def get(self, name: str) -> str | None:
         self._enter()
         return self.flags.get(name)
@@ -142,6 +158,7 @@ class Desk:
         admin: tuple[str, ...] = ("other-admin", "admin-token"),
         read: tuple[str, ...] = ("read-token",),
         well: bool = True,
+        observes: bool = False,
     ) -> None:
         self.store = MemoryQueue(records={_SALES: _RECORD})
         for number, name in ((1, "orders"), (2, "stock")):
@@ -151,19 +168,25 @@ class Desk:
         self.metrics = telemetry.Metrics()
         self.woken = 0
         self._app = Starlette(
-            routes=status.routes(
-                health=lambda: (well, {"tasks": {"receiver": well}}),
-                ready=self._ready if well else lambda: (False, {"store": False}),
-                metrics=self.metrics,
-                records=self.store,
-                history=self.store,
-                queue=self.store,
-                flags=self.store,
-                clock=lambda: _NOW,
-                admin_tokens=admin,
-                read_tokens=read,
-                wake=self._wake,
-            )
+            routes=[
+                *status.routes(
+                    health=lambda: (well, {"tasks": {"receiver": well}}),
+                    ready=self._ready if well else lambda: (False, {"store": False}),
+                    metrics=self.metrics,
+                ),
+                *admin_api.routes(
+                    records=self.store,
+                    history=self.store,
+                    queue=self.store,
+                    asks=self.store,
+                    flags=self.store,
+                    clock=lambda: _NOW,
+                    admin_tokens=admin,
+                    read_tokens=read,
+                    wake=self._wake,
+                    observes=observes,
+                ),
+            ]
         )
 
     def _ready(self) -> tuple[bool, Mapping[str, object]]:
@@ -390,7 +413,50 @@ def test_a_reconcile_of_an_unknown_namespace_is_not_found() -> None:
     assert (desk.store.touched, desk.woken) == ([], 0)
 
 
-@pytest.mark.parametrize("verb", ["rotate?compromised=true", "rotate", "adopt", "purge"])
+@pytest.mark.parametrize(
+    ("query", "what"),
+    [
+        ("", model.Ask.ROTATE),
+        ("?compromised=false", model.Ask.ROTATE),
+        ("?compromised=true", model.Ask.COMPROMISED),
+    ],
+)
+@pytest.mark.parametrize("name", ["sales", _SALES.id])
+def test_a_new_key_is_asked_for(name: str, query: str, what: model.Ask) -> None:
+    desk = Desk()
+    answer = desk.ask("POST", f"/api/v1/products/{name}/rotate{query}")
+    assert (answer.status_code, answer.json()["key"]) == (202, str(_SALES))
+    assert (desk.store.asked, desk.woken) == ([(_SALES, what)], 1)
+
+
+@pytest.mark.parametrize(
+    ("phase", "released_at"), [(model.Phase.ARCHIVED, None), (model.Phase.GONE, _NOW)]
+)
+def test_a_product_without_keys_has_none_to_rotate(
+    phase: model.Phase, released_at: datetime | None
+) -> None:
+    desk = Desk()
+    desk.store.records[_SALES] = dataclasses.replace(_RECORD, phase=phase, released_at=released_at)
+    assert desk.ask("POST", "/api/v1/products/sales/rotate").status_code == 409
+    assert desk.store.asked == []
+
+
+def test_who_only_observes_takes_no_wishes() -> None:
+    desk = Desk(observes=True)
+    assert desk.ask("POST", "/api/v1/products/sales/rotate").status_code == 409
+    assert desk.store.asked == []
+
+
+@pytest.mark.parametrize(
+    ("path", "code"), [("nobody/rotate", 404), ("sales/rotate?compromised=perhaps", 400)]
+)
+def test_a_rotation_that_makes_no_sense_is_refused(path: str, code: int) -> None:
+    desk = Desk()
+    assert desk.ask("POST", f"/api/v1/products/{path}").status_code == code
+    assert desk.store.asked == []
+
+
+@pytest.mark.parametrize("verb", ["adopt", "purge"])
 def test_what_comes_later_says_so(verb: str) -> None:
     desk = Desk()
 
@@ -456,7 +522,7 @@ def test_odd_pages_are_refused(path: str) -> None:
 def test_a_store_that_is_away_is_said_in_json(method: str, path: str) -> None:
     desk = Desk()
     desk.store.down = True
-    later = path.endswith(("rotate", "adopt"))
+    later = path.endswith("adopt")
 
     answer = desk.ask(method, path)
 

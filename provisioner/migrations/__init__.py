@@ -12,7 +12,7 @@ import sqlalchemy
 
 from provisioner import errors
 
-HEAD = "0001"
+HEAD = "0002"
 
 
 def current(connection: sqlalchemy.Connection) -> str | None:

@@ -5,6 +5,7 @@ What the portal says (`portal`), what follows from it (`desired`), what we have 
 aware and UTC; `_seconds` are durations; `_digest` are hex SHA-256.
 """
 
+from provisioner.model.ask import Ask
 from provisioner.model.desired import Access, Action, Condition, Desired, Grant, Location, Phase
 from provisioner.model.identity import Key, Kind, Principal
 from provisioner.model.portal import (
@@ -31,6 +32,7 @@ __all__ = [
     "Access",
     "AccessKey",
     "Action",
+    "Ask",
     "Asset",
     "Condition",
     "Credentials",

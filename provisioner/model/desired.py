@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 
+from provisioner.model.ask import Ask
 from provisioner.model.identity import Key
 from provisioner.model.portal import Asset, OutputPort, Product
 
@@ -68,6 +70,8 @@ class Desired:
     """When the clock alone changes this answer: the next grant to start or expire."""
     digest: str = ""
     """Of everything above that steps act on."""
+    asks: Mapping[Ask, datetime] = field(default_factory=dict)
+    """What a person asked for and when; no part of the digest."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from provisioner import errors, names, policy, telemetry
@@ -48,6 +50,13 @@ class S3Store:
         if not self._uploads_limited:
             self._limit_uploads()
             self._uploads_limited = True
+
+    def keeps_versions(self) -> bool:
+        """Tell whether there are versions of objects in the bucket; False where it is missing."""
+        answer = s3_client.call(
+            lambda: self._client.get_bucket_versioning(Bucket=self._bucket), tolerate=_ABSENT
+        )
+        return answer is not None and "Status" in answer
 
     def _found(self) -> bool:
         """Look at the bucket by a listing: an error of a HEAD has no code that says why."""
@@ -117,6 +126,16 @@ class S3Store:
             tolerate=_ABSENT,
         )
         return None if body is None else _product_id(body)
+
+    def time(self) -> datetime | None:
+        """Return what the engine's clock says, in whole seconds; None where it does not tell."""
+        answer = s3_client.call(
+            lambda: self._client.list_objects_v2(Bucket=self._bucket, Prefix=MARKS, MaxKeys=1),
+            tolerate=_ABSENT,
+        )
+        headers = answer["ResponseMetadata"]["HTTPHeaders"] if answer else {}
+        told = headers.get("date")
+        return parsedate_to_datetime(told) if told else None
 
     def is_empty(self, prefix: str) -> bool:
         """Tell whether nothing lies below a prefix, our `.keep` and probes aside."""

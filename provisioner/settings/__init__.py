@@ -73,8 +73,8 @@ class Settings:
     host: str
     port: int
 
-    sealing_key_file: Path
-    """Where the sealing key lies, or is made, when `sealing_keys` is empty."""
+    sealing_key_file: Path | None
+    """Where the sealing keys lie, or one is made; None where they are set as text."""
     unknown: tuple[str, ...] = ()
     """`PROV_` names in the environment that are no settings: typing errors, to be warned of."""
 

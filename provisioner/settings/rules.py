@@ -149,13 +149,15 @@ def _engine(findings: Findings) -> None:
 
 
 def _store(findings: Findings, cwd: Path) -> None:
-    """Make the file of a SQLite store absolute; name the file of the sealing key."""
+    """Make the file of a SQLite store absolute; name the file of the sealing keys."""
     values = findings.values
     url: str = values["database_url"] or ""
     if url.startswith("sqlite:///"):
         file = absolute(Path(url.removeprefix("sqlite:///")), cwd)
         values["database_url"] = f"sqlite:///{file}"
-    values["sealing_key_file"] = absolute(Path("secrets/sealing.key"), cwd)
+    file_of_keys = findings.files.get("PROV_SEALING_KEYS", Path("secrets/sealing.key"))
+    as_text = values["sealing_keys"] and "PROV_SEALING_KEYS" not in findings.files
+    values["sealing_key_file"] = None if as_text else absolute(file_of_keys, cwd)
 
 
 def _holds_extensions(folder: Path) -> bool:

@@ -57,6 +57,8 @@ class Findings:
     values: dict[str, Any] = field(default_factory=dict)
     given: set[str] = field(default_factory=set)
     """Names that were set, rightly or wrongly."""
+    files: dict[str, Path] = field(default_factory=dict)
+    """The file that a setting was read from, where it was."""
     problems: dict[str, str] = field(default_factory=dict)
 
     def refuse(self, name: str, expectation: str, *, source: str = "") -> None:
@@ -125,6 +127,7 @@ def _find(
 
 def _read_file(setting: Setting, source: str, path: Path, findings: Findings) -> str | None:
     """Return a file's text, or note that there is none."""
+    findings.files[setting.name] = path
     try:
         with path.open("rb") as file:
             content = file.read(_FILE_LIMIT + 1)

@@ -50,6 +50,10 @@ class Run:
             self._records.save(changed, self._lease)
             self.record = changed
 
+    def hold(self, **changes: Any) -> None:
+        """Change the credentials in the record and store it."""
+        self.save(credentials=dataclasses.replace(self.record.credentials, **changes))
+
     def now(self) -> datetime:
         """Return the present."""
         return self.clock()

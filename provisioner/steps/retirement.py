@@ -16,7 +16,7 @@ GRACE, DELETE, KILL = "start-grace", "delete-key", "delete-every-key"
 
 
 class RetirementStep:
-    """Delete replaced keys when their grace is over, and every key of what is released."""
+    """Delete replaced keys when their grace is over; every key of what is released or leaked."""
 
     name = "retirement"
     optional = False
@@ -37,6 +37,8 @@ class RetirementStep:
         if desired.phase is not model.Phase.ACTIVE:
             # As long as there is a principal it may have keys that the store does not know.
             return (self._action(KILL, held.principal),) if held.principal else ()
+        if _compromised(desired, held):
+            return (self._action(KILL, held.principal),)
         published = held.current and record.workspace.published_key_id == held.current.id
         starting = [k for k in held.retiring if k.delete_after is None] if published else []
         due = [k for k in held.retiring if k.delete_after and k.delete_after <= now]
@@ -78,3 +80,11 @@ class RetirementStep:
         """Return when the next key's grace is over."""
         ends = [key.delete_after for key in record.credentials.retiring if key.delete_after]
         return min(ends, default=None)
+
+
+def _compromised(desired: model.Desired, held: model.Credentials) -> bool:
+    """Tell whether there are keys from before somebody said that they have leaked."""
+    said_at = desired.asks.get(model.Ask.COMPROMISED)
+    made_at = [held.issued_at] if held.current or held.retiring else []
+    made_at += [held.pending.intent_at] if held.pending else []
+    return said_at is not None and any(at is None or at < said_at for at in made_at)

@@ -9,15 +9,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from provisioner import ports
+from provisioner import errors, ports
 from provisioner.seal import Seal
-from provisioner.store import records
+from provisioner.store import places, records, sealed
+from provisioner.store.asks import SqlAsks
 from provisioner.store.database import Database
 from provisioner.store.flags import SqlFlags
 from provisioner.store.history import SqlHistory
 from provisioner.store.inbox import SqlInbox
 from provisioner.store.links import SqlLinks
 
+Seals = sealed.Seals
+exists = places.exists
 SealSource = Seal | Callable[[bool], Seal]
 """A seal, or what makes one when told whether the store holds anything sealed."""
 
@@ -30,23 +33,36 @@ class Store:
     inbox: SqlInbox
     records: records.SqlRecords
     links: SqlLinks
+    asks: SqlAsks
     flags: SqlFlags
     history: SqlHistory
+    sealed: sealed.SqlSealed
+
+    def seals(self) -> Seals:
+        """Count the rows that each sealing key opens."""
+        return self.sealed.count()
 
     def close(self) -> None:
         """Close the database and let another process serve it."""
         self.database.close()
 
 
-def open_store(url: str, seal_source: SealSource, *, clock: ports.Clock) -> Store:
+def open_store(
+    url: str, seal_source: SealSource, *, clock: ports.Clock, lost_key: bool = False
+) -> Store:
     """Open the database a URL names, made and migrated where needed.
 
-    Raise `ConfigurationError` where the URL or the sealing keys do not fit, `StoreUnavailable`
-    where the database cannot be used now.
+    With `lost_key` it is opened as the process that serves, and what no key opens may be in it,
+    to be forgotten by `Store.sealed`. Raise `ConfigurationError` where the URL or the sealing
+    keys do not fit, `StoreUnavailable` where the database cannot be used now.
     """
     database = Database(url)
     try:
-        seal = _fitting_seal(database, seal_source)
+        if lost_key and not database.acquire():
+            raise errors.ConfigurationError(
+                ("PROV_DATABASE_URL: another process is serving this SQLite database",)
+            )
+        seal = _fitting_seal(database, seal_source, must_open=not lost_key)
     except BaseException:
         database.close()
         raise
@@ -55,16 +71,18 @@ def open_store(url: str, seal_source: SealSource, *, clock: ports.Clock) -> Stor
         inbox=SqlInbox(database, clock=clock),
         records=records.SqlRecords(database, seal, clock=clock),
         links=SqlLinks(database, clock=clock),
+        asks=SqlAsks(database, clock=clock),
         flags=SqlFlags(database),
         history=SqlHistory(database),
+        sealed=sealed.SqlSealed(database, seal),
     )
 
 
-def _fitting_seal(database: Database, source: SealSource) -> Seal:
+def _fitting_seal(database: Database, source: SealSource, *, must_open: bool) -> Seal:
     """Return a seal that opens what is stored: better no start than secrets nobody can read."""
     with database.reading() as connection:
-        sealed = records.all_sealed(connection)
-    seal = source if isinstance(source, Seal) else source(bool(sealed))
-    for each in sealed:  # any of them may have been sealed with a key that is gone
+        held = records.all_sealed(connection)
+    seal = source if isinstance(source, Seal) else source(bool(held))
+    for each in held if must_open else ():  # any may have been sealed with a key that is gone
         seal.open(each)
     return seal

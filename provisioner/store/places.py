@@ -190,6 +190,12 @@ def find(url: str) -> Place:
     raise unusable("sqlite:///path or postgresql+psycopg://…")
 
 
+def exists(url: str) -> bool:
+    """Tell whether there is a database to read; a server is taken at its word."""
+    file = url.removeprefix("sqlite:///")
+    return file == url or Path(file).exists()
+
+
 def unusable(expectation: str) -> errors.ConfigurationError:
     """Name the setting and what it expects, never its value."""
     return errors.ConfigurationError((f"PROV_DATABASE_URL: expects {expectation}",))

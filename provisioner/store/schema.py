@@ -138,6 +138,14 @@ outcomes = Table(
 )
 Index("outcomes_of_key", outcomes.c.key, outcomes.c.row_id)
 
+asks = Table(
+    "asks",
+    metadata,
+    Column("key", Text, primary_key=True),
+    Column("ask", Text, primary_key=True),
+    Column("asked_at", Moment, nullable=False),
+)
+
 flags = Table(
     "flags",
     metadata,

@@ -78,11 +78,11 @@ class Stand:
         return self.run("provisioner", *arguments, **changes)
 
     @contextlib.contextmanager
-    def service(self, **changes: str) -> Iterator[subprocess.Popen[bytes]]:
+    def service(self, *options: str, **changes: str) -> Iterator[subprocess.Popen[bytes]]:
         """Run the service until the block ends; it may be killed within."""
         with self.log.open("ab") as log:
             process = subprocess.Popen(
-                [sys.executable, "-m", "provisioner", "serve"],
+                [sys.executable, "-m", "provisioner", "serve", *options],
                 cwd=self.folder,
                 env=self.environment(**changes),
                 stdout=log,

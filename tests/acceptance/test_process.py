@@ -42,7 +42,6 @@ def test_wrong_settings_stop_the_start_with_a_line_each_and_code_2(stand: Stand)
                 "PROV_DPP_TOKEN_URL": "http://127.0.0.1:9/token",
             },
         ),
-        ("PROV_WEBHOOK_SECRET", {"WEBHOOK_SECRET": "whsec_aHVzaA=="}),
     ],
 )
 def test_what_would_leave_the_service_without_its_proof_stops_the_start(
@@ -220,16 +219,6 @@ def test_a_service_that_cannot_listen_does_nothing_else(stand: Stand) -> None:
     assert done.stderr.splitlines()[-1].startswith("PROV_PORT:")
     assert {method for method, _ in stand.portal.requests} <= {"GET"}
     assert not stand.ready("sales")
-
-
-def test_a_lost_sealing_key_stops_the_start(stand: Stand) -> None:
-    stand.portal.state.create_product("sales", name="Sales")
-    with stand.service():
-        stand.until(lambda: stand.ready("sales"), "the workspace")
-    (stand.folder / "secrets" / "sealing.key").unlink()
-    done = stand.provisioner("serve")
-    assert done.returncode == 2
-    assert done.stderr.startswith("PROV_SEALING_KEYS:")
 
 
 def test_plan_reads_only_and_says_what_would_be_made(stand: Stand) -> None:

@@ -1,4 +1,4 @@
-"""One suite for every `ports.Issuer`: in memory, IAM on moto, MinIO, and the shapes of rustfs."""
+"""One suite for every `ports.Issuer`: in memory, moto's IAM, MinIO, RGW, and shapes of rustfs."""
 
 from __future__ import annotations
 
@@ -100,15 +100,37 @@ def _on_moto(engine: engines.Engine, *, asking: bool) -> Bench:
     )
 
 
-def _on_minio(engine: engines.Minio) -> Bench:
+def _on_rgw(engine: engines.Rgw, *, asking: bool) -> Bench:
+    bucket = engine.bucket()
+    name = "auto" if asking else "rgw"
+    issuer, _ = choose.choose(
+        name, client=engine.iam(), endpoint=engine.endpoint, engine=engine.as_chosen_from()
+    )
+
+    return Bench(
+        issuer=issuer,
+        bucket=bucket,
+        plant=lambda principal: engine.plant(principal.name),
+        planted=lambda principal: len(engine.keys(principal.name)),
+        may_put=lambda key, name: _may_put(engine.s3(key), bucket, name),
+        most_keys=4,
+        too_many=2000,
+    )
+
+
+def _on_minio(engine: engines.Minio, *, asking: bool) -> Bench:
     bucket, calls = engine.bucket(), engine.calls()
+    name = "auto" if asking else "minio"
+    issuer, _ = choose.choose(
+        name, client=engine.iam(), endpoint=engine.endpoint, engine=engine.as_chosen_from()
+    )
 
     def plant(principal: model.Principal) -> None:
         calls.add_user(principal.name, "somebody-elses")
         calls.add_account(principal.name, keypair.choose(), "somebody else's")
 
     return Bench(
-        issuer=engine.issuer(),
+        issuer=issuer,
         bucket=bucket,
         plant=plant,
         planted=lambda principal: len(calls.accounts(principal.name)),
@@ -161,7 +183,10 @@ def _may_put(client: S3Client, bucket: str, name: str) -> bool:
 
 ENGINES = [
     *("memory", "memory-chosen", "iam", "auto", "rustfs-shapes"),
-    pytest.param("minio", marks=pytest.mark.engine),
+    *(
+        pytest.param(name, marks=pytest.mark.engine)
+        for name in ("minio", "auto-minio", "rgw", "auto-rgw")
+    ),
 ]
 
 
@@ -175,8 +200,11 @@ def rustfs() -> Iterator[rustfs_shapes.Rustfs]:
 def bench(request: pytest.FixtureRequest) -> Bench:
     if request.param == "rustfs-shapes":
         return _on_rustfs(request.getfixturevalue("rustfs"))
-    if request.param == "minio":
-        return _on_minio(request.getfixturevalue("minio"))
+    asking = request.param.startswith("auto")
+    if request.param.endswith("minio"):
+        return _on_minio(request.getfixturevalue("minio"), asking=asking)
+    if request.param.endswith("rgw"):
+        return _on_rgw(request.getfixturevalue("rgw"), asking=asking)
     if request.param.startswith("memory"):
         return _in_memory(chooses=request.param == "memory-chosen")
     return _on_moto(request.getfixturevalue("moto"), asking=request.param == "auto")
@@ -247,7 +275,7 @@ def test_a_deleted_key_is_refused_and_deleting_it_again_is_success(
     bench.issuer.ensure_principal(principal)
     own = bench.own("sales/")
     bench.issuer.put_policy(principal, own)
-    old, new = (bench.key(principal) for _ in range(2))
+    old, new = (bench.key(principal, own) for _ in range(2))
     for _ in range(2):
         bench.issuer.delete_key(principal, old.id)
     assert not bench.may_put(old, "sales/x")
@@ -321,7 +349,7 @@ def test_a_policy_that_does_not_fit_is_refused_and_the_old_one_stays(
     bench.issuer.ensure_principal(principal)
     key = bench.key(principal)
     bench.issuer.put_policy(principal, bench.own("sales/"))
-    many = [f"sales-{number:03}{'x' * bench.padding}/" for number in range(bench.too_many)]
+    many = [f"sales-{number:04}{'x' * bench.padding}/" for number in range(bench.too_many)]
     with pytest.raises(errors.PolicyTooLarge):
         bench.issuer.put_policy(principal, bench.own(*many))
     assert bench.may_put(key, "sales/x")

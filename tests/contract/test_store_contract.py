@@ -42,6 +42,7 @@ class World:
     inbox: ports.Inbox
     records: Records
     links: ports.Links
+    asks: ports.Asks
     flags: ports.Flags
     history: ports.History
     clock: memory_store.SettableClock
@@ -66,6 +67,7 @@ def _of(
         inbox=parts.inbox,
         records=parts.records,
         links=parts.links,
+        asks=parts.asks,
         flags=parts.flags,
         history=parts.history,
         clock=clock,
@@ -396,6 +398,7 @@ _WRITES: dict[str, Callable[[World, model.Lease], object]] = {
     "retry": lambda w, lease: w.queue.retry(lease, _outcome(lease.key), 1),
     "save": lambda w, lease: w.records.save(_record(lease.key), lease),
     "links": lambda w, lease: w.links.replace(lease.key, [_link(1, lease.key, "p")], lease),
+    "forget": lambda w, lease: w.asks.forget({model.Ask.ROTATE: w.clock()}, lease),
 }
 
 
@@ -616,6 +619,37 @@ def test_links_of_other_consumers_stay(world: World) -> None:
     world.links.replace(C, [_link(2, C, "p1")], world.leased(C))
     world.links.replace(C, [], world.leased(A))
     assert world.links.consumers("p1") == {B}
+
+
+def test_what_is_asked_for_is_queued_at_once_and_kept_until_it_is_done(world: World) -> None:
+    asked_at = world.clock()
+    world.asks.ask([A, B], model.Ask.ROTATE)
+    assert world.asks.of(A) == {model.Ask.ROTATE: asked_at}
+    assert world.asks.waiting(model.Ask.ROTATE) == {A, B}
+    assert world.asks.waiting(model.Ask.PURGE) == frozenset()
+    lease = world.leased(A)
+    world.asks.forget(world.asks.of(A), lease)
+    assert world.asks.of(A) == {}
+    assert world.asks.waiting(model.Ask.ROTATE) == {B}
+
+
+def test_what_is_asked_again_meanwhile_outlives_what_was_done(world: World) -> None:
+    world.asks.ask([A], model.Ask.ROTATE)
+    world.asks.ask([A], model.Ask.VERIFY)
+    done = world.asks.of(A)
+    lease = world.leased(A)
+    world.clock.advance(1)
+    world.asks.ask([A], model.Ask.ROTATE)
+    world.asks.forget(done, lease)
+    assert world.asks.of(A) == {model.Ask.ROTATE: world.clock()}
+    world.asks.forget({}, lease)
+    assert world.asks.waiting(model.Ask.ROTATE) == {A}
+
+
+def test_nobody_asked_is_nothing_noted(world: World) -> None:
+    world.asks.ask([], model.Ask.ROTATE)
+    assert world.asks.waiting(model.Ask.ROTATE) == frozenset()
+    assert world.queue.lease("w") is None
 
 
 def test_flags_are_kept_and_cleared(world: World) -> None:

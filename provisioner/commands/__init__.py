@@ -1,0 +1,1 @@
+"""Hold the commands by what they do: run the service, look, or act."""

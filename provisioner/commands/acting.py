@@ -1,0 +1,100 @@
+"""Ask for work: here, or of the service that runs on the same store."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+from provisioner.commands import options
+
+
+@click.command(short_help="Make one product right now, or all.")
+@options.NAMESPACE
+@click.option("--all", "everything", is_flag=True, help="Every product the portal lists.")
+def reconcile(namespace: str | None, everything: bool) -> None:
+    """Look at one product again now, by NAMESPACE or id, and make it right.
+
+    Beside a running service it queues the product there; without one it does the work itself
+    and waits for it.
+    """
+    from provisioner import operations, tables
+
+    options.one_or_all(namespace, everything)
+    out = tables.console()
+    with operations.opened(options.read_settings()) as parts:
+        outcomes = operations.reconcile(parts, namespace, tables.progress(out))
+        named = operations.namespaces(parts, outcomes)
+    tables.show_outcomes(out, outcomes, named)
+    if any(outcome.status not in ("done", "queued", "observed") for outcome in outcomes):
+        sys.exit(1)
+
+
+@click.command(short_help="Replace keys now, of one product or all.")
+@options.NAMESPACE
+@click.option("--all", "everything", is_flag=True, help="Every product that has keys.")
+@click.option("--compromised", is_flag=True, help="Kill the old keys at once, without any grace.")
+def rotate(namespace: str | None, everything: bool, compromised: bool) -> None:
+    """Give a product a new key now; the old one keeps working for its grace period.
+
+    With --compromised every key of it dies first, so jobs fail until they read the new one from
+    .env. Interrupt it whenever you like: beside a service the rest goes on there, and the next
+    call of --all goes on where this one stopped.
+    """
+    from provisioner import operations, rotation, tables
+
+    options.one_or_all(namespace, everything)
+    out = tables.console()
+    with operations.opened(options.read_settings()) as parts:
+        keys = rotation.chosen(parts, namespace)
+        left = rotation.unfinished(parts, keys, compromised=compromised) if everything else ()
+        if left:
+            click.echo(f"Going on with {len(left)} of {len(keys)} from an earlier call.", err=True)
+        outcomes = rotation.rotate(
+            parts, left or keys, tables.progress(out), compromised=compromised, resume=bool(left)
+        )
+        named = operations.namespaces(parts, outcomes)
+    tables.show_outcomes(out, outcomes, named)
+    if any(outcome.status not in ("done", "queued") for outcome in outcomes):
+        sys.exit(1)
+
+
+@click.command(short_help="Have the service compare the whole portal.")
+@click.option("--confirm-deletions", is_flag=True, help="Let a held-back mass deletion go on.")
+def resync(confirm_deletions: bool) -> None:
+    """Ask the running service to compare the whole portal with what it knows.
+
+    It does so by itself every PROV_RESYNC_SECONDS. If more than 5 products and 10 % of all
+    would be released at once it releases none, until this is called with --confirm-deletions.
+    """
+    from provisioner import operations
+
+    with operations.opened(options.read_settings(), read_only=True) as parts:
+        heard = operations.ask_for_resync(parts, confirm_deletions=confirm_deletions)
+    if not heard:
+        raise click.ClickException(
+            "no service runs on this store (PROV_DATABASE_URL); it resyncs whenever it starts"
+        )
+    click.echo("A resync was asked for; the service begins within a second.")
+
+
+@click.command(short_help="Seal every stored secret anew with the first key.")
+def reseal() -> None:
+    """Seal every stored secret anew with the first of PROV_SEALING_KEYS.
+
+    So that the keys behind it can be dropped. First put the new key in front and restart the
+    service, which seals with the keys it read at its start. Ends with 1 while any secret still
+    needs an older key.
+    """
+    from provisioner import assembly, sealing
+
+    done = sealing.reseal(options.read_settings(), clock=assembly.utc_now)
+    click.echo(f"sealed anew: {done.renewed}; sealed by the first key now: {done.seals.first}")
+    if done.seals.all_first:
+        click.echo("Every stored secret is sealed by the first key: the others may go.")
+        return
+    raise click.ClickException(
+        f"{done.seals.older} rows are still sealed by an older key and {done.seals.unopened} by "
+        "none of these: a service that writes them has other keys. Restart it with the first key "
+        "in front, then reseal again; drop no key yet"
+    )

@@ -1,0 +1,84 @@
+"""Look, and change nothing that lasts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from provisioner.commands import options
+
+
+@click.command(short_help="Print what would be done; touch nothing.")
+@options.NAMESPACE
+@click.option("--all", "everything", is_flag=True, help="Every product the portal lists.")
+def plan(namespace: str | None, everything: bool) -> None:
+    """Print what would be made, and who would gain or lose which access. Touches nothing.
+
+    Reads the portal and, if there is one, the store; needs no S3, no IAM and no webhook secret.
+    Begin here with your own portal: PROV_DPP_API_URL and PROV_DPP_API_KEY are enough.
+    """
+    from provisioner import operations, tables
+
+    options.one_or_all(namespace, everything)
+    out = tables.console()
+    with operations.opened(options.read_settings(), read_only=True) as parts:
+        previews = operations.previews(parts, namespace, tables.progress(out))
+    tables.show_plan(out, previews)
+
+
+@click.command(short_help="Show what the store knows.")
+@options.NAMESPACE
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a product.")
+def status(namespace: str | None, as_json: bool) -> None:
+    """Show what the store knows: phase, key and age, grants, conditions; never a secret.
+
+    Without NAMESPACE one line a product; with it all about one.
+    """
+    from provisioner import operations, tables
+
+    with operations.opened(options.read_settings(), read_only=True) as parts:
+        records = operations.records(parts, namespace)
+        flags = operations.notices(parts)
+    if as_json:
+        for line in operations.as_json(records):
+            click.echo(line)
+    elif namespace:
+        tables.show_product(tables.console(), records[0], parts.clock())
+    elif records:
+        tables.show_status(tables.console(), records, parts.clock())
+    if not records:
+        click.echo("The store (PROV_DATABASE_URL) knows no product yet.", err=True)
+    for notice in flags:
+        click.echo(notice, err=True)
+
+
+@click.command(short_help="Render the template into a folder.")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--namespace", default="sales", show_default=True, help="Of the pretended product.")
+@click.option("--name", default="Sales", show_default=True, help="Its name, as free text.")
+@click.option("--description", default="", help="Its description, as free text.")
+@click.option(
+    "--template",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Template folder; default: PROV_TEMPLATE_PATH or the shipped one.",
+)
+def render(
+    folder: Path, namespace: str, name: str, description: str, template: Path | None
+) -> None:
+    """Render the template into FOLDER/<namespace> to look at it: no portal, no S3, no keys.
+
+    For authors of templates: the context is the same as in service. What the service writes
+    beside it (.env, .aws/, ports.json, INPUTS.md) is left out.
+    """
+    from provisioner import operations
+
+    with options.disk():
+        made = operations.render_into(
+            folder.absolute(),
+            template=template or operations.template_folder(os.environ, Path.cwd()),
+            namespace=namespace,
+            text={"name": name, "description": description},
+        )
+    click.echo(f"rendered into {made}")

@@ -1,0 +1,98 @@
+"""Rotate keys because an operator asks: note the wish in the store, then see it done.
+
+A wish outlives whoever asked. Beside a service its workers do the work and this only watches;
+without one it is done here. Interrupted, what is left is done by the service, or by the next
+call, which goes on where the first one stopped.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+
+from provisioner import assembly, errors, model, operations
+
+_POLL_SECONDS = 0.5
+_LOOK_CLOSER_AFTER = 6
+"""Polls without progress, after which it is looked who is in the way."""
+
+
+def chosen(parts: assembly.Parts, name: str | None) -> tuple[model.Key, ...]:
+    """Return the product of a namespace or id, or all that have keys."""
+    found = operations.records(parts, name)
+    keys = tuple(record.key for record in found if _has_keys(record))
+    if name is not None and not keys:
+        raise errors.PermanentError("this product has no keys", name=ascii(name))
+    return keys
+
+
+def _has_keys(record: model.Record) -> bool:
+    return record.phase is model.Phase.ACTIVE and record.released_at is None
+
+
+def unfinished(
+    parts: assembly.Parts, keys: tuple[model.Key, ...], *, compromised: bool
+) -> tuple[model.Key, ...]:
+    """Return those of the keys that an earlier call asked for and that are not done."""
+    waiting = parts.store.asks.waiting(_wish(compromised=compromised))
+    return tuple(key for key in keys if key in waiting)
+
+
+def _wish(*, compromised: bool) -> model.Ask:
+    return model.Ask.COMPROMISED if compromised else model.Ask.ROTATE
+
+
+def rotate(
+    parts: assembly.Parts,
+    keys: tuple[model.Key, ...],
+    progress: operations.Progress,
+    *,
+    compromised: bool,
+    resume: bool = False,
+    sleep: Callable[[float], None] = time.sleep,
+) -> tuple[model.Outcome, ...]:
+    """Rotate and wait; `resume` asks for nothing new. Raise `Conflict` in observe mode."""
+    if parts.observes:
+        raise errors.Conflict("PROV_MODE=observe touches nothing")
+    wish = _wish(compromised=compromised)
+    if resume:
+        parts.queue.touch(keys, model.Priority.EVENT)
+    else:
+        parts.store.asks.ask(keys, wish)
+    if operations.serves(parts):
+        return tuple(operations.work(parts, keys, progress, title="rotating"))
+    ended: dict[model.Key, model.Outcome] = {}
+    for key in progress(_ended(parts, keys, wish, ended, sleep), "rotating", len(keys)):
+        ended.setdefault(key, model.Outcome(key=key, status="done"))
+    return tuple(ended[key] for key in keys)
+
+
+def _ended(
+    parts: assembly.Parts,
+    keys: tuple[model.Key, ...],
+    wish: model.Ask,
+    failed: dict[model.Key, model.Outcome],
+    sleep: Callable[[float], None],
+) -> Iterator[model.Key]:
+    """Pass keys on as the service is done with them, those that it gives up on too."""
+    waiting, idle = set(keys), 0
+    while waiting:
+        done = waiting - parts.store.asks.waiting(wish)
+        if not done and idle >= _LOOK_CLOSER_AFTER:
+            failed |= _refused(parts, waiting)
+            done, idle = waiting & failed.keys(), 0
+        idle = 0 if done else idle + 1
+        waiting -= done
+        yield from sorted(done)
+        if waiting:
+            sleep(_POLL_SECONDS)
+
+
+def _refused(parts: assembly.Parts, keys: set[model.Key]) -> dict[model.Key, model.Outcome]:
+    """Return how products ended that a person must look at before they can be rotated."""
+    found: dict[model.Key, model.Outcome] = {}
+    for key in keys:
+        for last in parts.store.history.outcomes(key, limit=1):
+            if last["status"] == "condition":
+                found[key] = model.Outcome(key=key, status="condition", message=last["message"])
+    return found
