@@ -173,5 +173,5 @@ def _allow(sid: str, actions: Sequence[str], resources: Sequence[str]) -> dict[s
 
 
 def _nothing() -> dict[str, Any]:
-    """Deny everything: a policy without any statement is refused by engines."""
-    return {"Sid": "Nothing", "Effect": "Deny", "Action": ["s3:*"], "Resource": ["*"]}
+    """Deny everything: a policy without any statement is refused by engines, `*` alone by one."""
+    return {"Sid": "Nothing", "Effect": "Deny", "Action": ["s3:*"], "Resource": [_arn("*")]}

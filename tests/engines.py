@@ -28,7 +28,7 @@ from botocore.credentials import Credentials
 from provisioner import model, names, ports
 from provisioner.issuers import adminops, choose, signed
 from provisioner.issuers import rgw as ceph
-from provisioner.issuers.madmin import MinioIssuer, admin
+from provisioner.issuers.madmin import MinioIssuer, admin, client, codec
 from provisioner.steps import keypair
 from tests import ceph_node, minio_server
 from tests import lake as lakes
@@ -270,6 +270,17 @@ class Minio(Engine):
         """Return the admin API as a key, or the admin, calls it."""
         return admin.Admin(
             admin.MINIO, endpoint=self.endpoint, region=REGION, admin=key or self.admin
+        )
+
+    def raw(self, key: model.AccessKey | None = None) -> client.AdminClient:
+        """Return what makes any call of the admin API."""
+        signer = key or self.admin
+        return client.AdminClient(
+            endpoint=self.endpoint,
+            region=REGION,
+            admin=signer,
+            prefix=admin.MINIO.prefix,
+            cipher=codec.Codec(signer.secret),
         )
 
 

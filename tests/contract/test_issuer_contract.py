@@ -1,9 +1,9 @@
-"""One suite for every `ports.Issuer`: in memory, IAM as moto speaks it, MinIO, and Ceph's RGW."""
+"""One suite for every `ports.Issuer`: in memory, moto's IAM, MinIO, RGW, and shapes of rustfs."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,9 +12,9 @@ import pytest
 from botocore.exceptions import ClientError
 
 from provisioner import errors, model, names, policy, ports, s3
-from provisioner.issuers import choose
+from provisioner.issuers import choose, madmin
 from provisioner.steps import keypair
-from tests import memory_s3
+from tests import memory_s3, rustfs_shapes
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -38,7 +38,9 @@ class Bench:
     most_keys: int | None = 2
     """How many keys a principal may have; None = any number."""
     too_many: int = 99
-    """How many prefixes do not fit into a policy."""
+    """How many prefixes do not fit into a policy,"""
+    padding: int = 0
+    """each so many characters longer."""
 
     def own(self, *prefixes: str) -> dict[str, Any]:
         """Return the policy of a principal that owns prefixes."""
@@ -138,6 +140,39 @@ def _on_minio(engine: engines.Minio, *, asking: bool) -> Bench:
     )
 
 
+def _on_rustfs(engine: rustfs_shapes.Rustfs) -> Bench:
+    def plant(principal: model.Principal) -> None:
+        engine.users[principal.name] = {"status": "enabled", "policyName": "", "memberOf": []}
+        key = keypair.choose()
+        engine.accounts[key.id] = {
+            "parent": principal.name,
+            "secretKey": key.secret,
+            "status": "on",
+            "policy": None,
+            "name": "theirs",
+            "description": "somebody else's",
+        }
+
+    def planted(principal: model.Principal) -> int:
+        return sum(each["parent"] == principal.name for each in engine.accounts.values())
+
+    return Bench(
+        issuer=madmin.RustfsIssuer(
+            endpoint=engine.endpoint,
+            region="us-east-1",
+            admin=engine.admin,
+            versioned=lambda: False,
+        ),
+        bucket="lake",
+        plant=plant,
+        planted=planted,
+        may_put=lambda key, name: engine.allowed(key, "s3:PutObject", f"arn:aws:s3:::lake/{name}"),
+        most_keys=None,
+        too_many=500,
+        padding=1200,
+    )
+
+
 def _may_put(client: S3Client, bucket: str, name: str) -> bool:
     try:
         client.put_object(Bucket=bucket, Key=name, Body=b"")
@@ -147,7 +182,7 @@ def _may_put(client: S3Client, bucket: str, name: str) -> bool:
 
 
 ENGINES = [
-    *("memory", "memory-chosen", "iam", "auto"),
+    *("memory", "memory-chosen", "iam", "auto", "rustfs-shapes"),
     *(
         pytest.param(name, marks=pytest.mark.engine)
         for name in ("minio", "auto-minio", "rgw", "auto-rgw")
@@ -155,8 +190,16 @@ ENGINES = [
 ]
 
 
+@pytest.fixture
+def rustfs() -> Iterator[rustfs_shapes.Rustfs]:
+    with rustfs_shapes.serve(rustfs_shapes.Rustfs()) as engine:
+        yield engine
+
+
 @pytest.fixture(params=ENGINES)
 def bench(request: pytest.FixtureRequest) -> Bench:
+    if request.param == "rustfs-shapes":
+        return _on_rustfs(request.getfixturevalue("rustfs"))
     asking = request.param.startswith("auto")
     if request.param.endswith("minio"):
         return _on_minio(request.getfixturevalue("minio"), asking=asking)
@@ -306,7 +349,7 @@ def test_a_policy_that_does_not_fit_is_refused_and_the_old_one_stays(
     bench.issuer.ensure_principal(principal)
     key = bench.key(principal)
     bench.issuer.put_policy(principal, bench.own("sales/"))
-    many = [f"sales-{number:04}/" for number in range(bench.too_many)]
+    many = [f"sales-{number:04}{'x' * bench.padding}/" for number in range(bench.too_many)]
     with pytest.raises(errors.PolicyTooLarge):
         bench.issuer.put_policy(principal, bench.own(*many))
     assert bench.may_put(key, "sales/x")

@@ -15,7 +15,6 @@ from botocore.exceptions import ClientError
 from botocore.httpsession import URLLib3Session
 
 from provisioner import errors, model
-from provisioner.issuers.madmin import client, codec
 from provisioner.steps import keypair
 from tests.lake import FOREIGN, Lake, allowed
 
@@ -189,33 +188,23 @@ def minio_calls(minio: Minio, key: model.AccessKey, parent: str) -> dict[str, Ca
         "read its parent": lambda: calls.user(parent),
         "list policies": calls.marked,
         "list the keys of root": lambda: calls.accounts(minio.admin.id),
-        "change its secret": lambda: raw(minio, key).write(
+        "change its secret": lambda: minio.raw(key).write(
             "POST",
             "update-service-account",
             {"accessKey": key.id},
             json.dumps(reset).encode(),
             encrypted=True,
         ),
-        "list users": lambda: raw(minio, key).read("list-users", encrypted=True),
-        "ask for the server's state": lambda: raw(minio, key).read("info"),
-        "export everybody's keys": lambda: raw(minio, key).read("export-iam"),
-        "read the configuration": lambda: raw(minio, key).read("config", encrypted=True),
-        "list groups": lambda: raw(minio, key).read("groups"),
-        "stop the server": lambda: raw(minio, key).write("POST", "service", {"action": "stop"}),
-        "set a quota": lambda: raw(minio, key).write(
+        "list users": lambda: minio.raw(key).read("list-users", encrypted=True),
+        "ask for the server's state": lambda: minio.raw(key).read("info"),
+        "export everybody's keys": lambda: minio.raw(key).read("export-iam"),
+        "read the configuration": lambda: minio.raw(key).read("config", encrypted=True),
+        "list groups": lambda: minio.raw(key).read("groups"),
+        "stop the server": lambda: minio.raw(key).write("POST", "service", {"action": "stop"}),
+        "set a quota": lambda: minio.raw(key).write(
             "PUT", "set-bucket-quota", {"bucket": "lake"}, b"{}"
         ),
     }
-
-
-def raw(minio: Minio, key: model.AccessKey) -> client.AdminClient:
-    return client.AdminClient(
-        endpoint=minio.endpoint,
-        region="us-east-1",
-        admin=key,
-        prefix="/minio/admin/v3",
-        cipher=codec.Codec(key.secret),
-    )
 
 
 def test_no_call_of_the_admin_api_is_for_an_issued_key(minio: Minio, lake: Lake) -> None:

@@ -27,7 +27,7 @@ ARGON2_AES, ARGON2_CHACHA, PBKDF2_AES = 0, 1, 2
 CHUNK, TAG = 1 << 14, 16
 _SALT, _NONCE = 32, 8
 _HEADER = _SALT + 1 + _NONCE
-_MOST_CHUNKS = 1 << 16
+_MOST_CHUNKS = 1 << 10
 _one_derivation = threading.Lock()
 
 

@@ -73,7 +73,11 @@ class MadminIssuer:
         """
         with self._lock:
             if not self._answered:
-                self._engine.judge(self._admin.info())
+                info = self._admin.info()
+                if info is None:
+                    # Any engine refuses a stranger; only this one answers what we need anyway.
+                    self._admin.policy(mark.ACCOUNT)
+                self._engine.judge(info)
                 self._answered = True
 
     def ensure_principal(self, principal: model.Principal) -> None:
