@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from provisioner import (
     errors,
@@ -30,11 +31,14 @@ from provisioner import (
     workqueue,
     workspace,
 )
-from provisioner.issuers import choose
+from provisioner.issuers import choose, roles
 from provisioner.settings import Settings
-from provisioner.steps import credentials, finalizer, prefix, protocol, retirement, writeback
+from provisioner.steps import credentials, finalizer, prefix, protocol, retirement, role, writeback
 from provisioner.steps import workspace as workspace_step
 from provisioner.workspace import extensions
+
+if TYPE_CHECKING:
+    from mypy_boto3_iam import IAMClient
 
 FINALIZER = "sqlmesh-provisioner"
 _LEASE_SECONDS = 30.0
@@ -173,7 +177,7 @@ def _rules(settings: Settings) -> plan.Rules:
         allowed_locations=settings.allowed_locations,
         finalizer=FINALIZER,
         ready_lifecycle=settings.ready_lifecycle,
-        fingerprint=plan.digest(vars(around)),
+        fingerprint=plan.digest([vars(around), settings.role_name, settings.role_trust_policy]),
     )
 
 
@@ -193,18 +197,33 @@ def _surroundings(settings: Settings) -> workspace_step.Surroundings:
 def _issuer(settings: Settings) -> ports.Issuer:
     """Return the issuer that the settings name; `auto` finds out when it is first used."""
     issuer, how = choose.choose(
-        settings.issuer.value,
-        client=s3.connect(
-            endpoint=settings.iam_endpoint,
-            region=settings.s3_region,
-            access_key=settings.s3_access_key,
-            secret_key=settings.s3_secret_key,
-            service="iam",
-        ),
-        endpoint=settings.iam_endpoint,
+        settings.issuer.value, client=_iam(settings), endpoint=settings.iam_endpoint
     )
     _log.info("issuer", chosen=how)
     return issuer
+
+
+def _iam(settings: Settings) -> IAMClient:
+    return s3.connect(
+        endpoint=settings.iam_endpoint,
+        region=settings.s3_region,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key,
+        service="iam",
+    )
+
+
+def _role_step(settings: Settings, issuer: ports.Issuer) -> role.RoleStep:
+    """Keep roles where they are asked for, and otherwise delete those that we made."""
+    wanted = None
+    if settings.role_name and settings.role_trust_policy:
+        wanted = role.Wanted(template=settings.role_name, trust=settings.role_trust_policy)
+    return role.RoleStep(
+        roles.IamRoles(_iam(settings)),
+        wanted,
+        bucket=settings.s3_bucket,
+        engine=lambda: issuer.name,
+    )
 
 
 def _objects(settings: Settings) -> s3.S3Store:
@@ -249,6 +268,7 @@ def _steps(
             ),
         ),
         workspace_step.WorkspaceStep(folders, _surroundings(settings)),
+        _role_step(settings, issuer),
         retirement.RetirementStep(issuer, grace_seconds=settings.rotation_grace_seconds),
         writeback.LifecycleStep(writer, lifecycle=settings.ready_lifecycle),
         writeback.AssetStep(writer, bucket=bucket),

@@ -10,7 +10,7 @@ import contextlib
 import json
 import uuid
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -193,13 +193,14 @@ def test_what_somebody_gave_a_principal_besides_is_seen_and_taken(bench: Bench) 
     for grants in (0, 99):
         document = bench.document(grants)
         bench.put(document)
-        for give in (
+        ways: list[Callable[[], object]] = [
             lambda: plain.put_user_policy(
                 UserName=name, PolicyName="more", PolicyDocument=ANYTHING
             ),
             lambda: plain.attach_user_policy(UserName=name, PolicyArn=arn),
             lambda: plain.add_user_to_group(GroupName=group, UserName=name),
-        ):
+        ]
+        for give in ways:
             give()
             assert bench.may("put", "hr/x")
             assert not bench.issuer.holds(bench.principal, document)
