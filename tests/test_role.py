@@ -87,6 +87,15 @@ def test_without_the_setting_there_is_no_role() -> None:
     assert world.record(MARKETING).role == model.RoleState()
 
 
+def test_an_exploration_has_no_role() -> None:
+    world = a_world(create)
+    key = model.Key(model.Kind.EXPLORATION, MARKETING.id)
+    record = model.Record(key=key, namespace="marketing")
+    product = world.portal.views[MARKETING].product
+    wanted = model.Desired(key=key, phase=model.Phase.ACTIVE, product=product)
+    assert world.role_step.plan(wanted, record, b.NOW) == ()
+
+
 def test_a_role_follows_the_grants_in_the_run_that_changes_them() -> None:
     world = a_world(create)
     assert not may(world, "s3:GetObject", "sales/orders/x")

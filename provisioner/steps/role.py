@@ -85,8 +85,12 @@ class RoleStep:
         )
 
     def _name(self, desired: model.Desired, record: model.Record) -> str:
-        """Return the name that the role is to have, fit or not; empty where there is to be none."""
-        if self._wanted is None or desired.phase is not model.Phase.ACTIVE:
+        """Return the name that the role is to have, fit or not; empty where there is to be none.
+
+        The portal signs nobody in to an exploration, whose namespace may be a product's too.
+        """
+        live = desired.phase is model.Phase.ACTIVE and record.key.kind is model.Kind.PRODUCT
+        if self._wanted is None or not live:
             return ""
         if desired.product is None:  # the portal cannot be read: nothing is renamed
             return record.role.name
