@@ -158,6 +158,28 @@ class Issuer(Protocol):
         """List every principal that bears our mark, whoever it was made for."""
 
 
+class Roles(Protocol):
+    """Keep the roles through which people sign in, one a product; every call is idempotent.
+
+    A role is named and marked as a principal is.
+    """
+
+    def ensure(self, role: model.Principal, trust: str) -> None:
+        """Make the role with our mark and this trust policy; `NotOurs` where it lacks the mark."""
+
+    def put_policy(self, role: model.Principal, document: Mapping[str, Any]) -> None:
+        """Make this all that the role may do, now; `PolicyTooLarge` where nothing was changed.
+
+        `Conflict` where there is no such role.
+        """
+
+    def holds(self, role: model.Principal, trust: str, document: Mapping[str, Any]) -> bool:
+        """Read back whether the role is trusted so and may do exactly this."""
+
+    def delete(self, role: model.Principal) -> None:
+        """Delete policies and role; gone is success, `NotOurs` where it lacks our mark."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkspaceSpec:
     """What a workspace is rendered from: safe names in `context`, hostile text in `text`."""

@@ -58,6 +58,7 @@ def complete(findings: Findings, *, cwd: Path, machine: Machine, serving: bool) 
     _folders(findings, machine)
     _owner(findings, machine)
     _engine(findings)
+    _roles(findings)
     _store(findings, cwd)
 
 
@@ -146,6 +147,16 @@ def _engine(findings: Findings) -> None:
     for name in ("S3_PUBLIC_ENDPOINT", "S3_LOCAL_ENDPOINT"):
         if "[" in (values[name.lower()] or ""):
             findings.refuse(name, "a host name or IPv4 address: it goes into .env")
+
+
+def _roles(findings: Findings) -> None:
+    """Take roles only where somebody may assume them, and IAM may keep them."""
+    if "PROV_ROLE_NAME" not in findings.given:
+        return
+    if "PROV_ROLE_TRUST_POLICY" not in findings.given:
+        findings.refuse("PROV_ROLE_TRUST_POLICY", "to be set, as PROV_ROLE_NAME is")
+    if findings.values["issuer"] not in {types.Issuer.AUTO, types.Issuer.IAM}:
+        findings.refuse("PROV_ROLE_NAME", "PROV_ISSUER to be iam, or auto that finds it")
 
 
 def _store(findings: Findings, cwd: Path) -> None:
