@@ -95,15 +95,15 @@ def assemble(
 
     Raise `ConfigurationError` where settings and store do not fit.
     """
-    if settings.dpp_client_id:  # better no start than calls without the proof somebody set up
-        raise errors.ConfigurationError(
-            ("PROV_DPP_CLIENT_ID: OAuth comes in a later release, PROV_DPP_API_KEY works now",)
-        )
     metrics = telemetry.Metrics()
     if kept is None:
         kept = store.open_store(settings.database_url, sealing.source(settings), clock=clock)
     queue = workqueue.SqlWorkqueue(kept.database, clock=clock, lease_seconds=_LEASE_SECONDS)
-    reader = portal.HttpPortal(base_url=settings.dpp_api_url, api_key=settings.dpp_api_key)
+    reader = portal.HttpPortal(
+        base_url=settings.dpp_api_url,
+        api_key=settings.dpp_api_key,
+        oauth_client=_oauth_client(settings),
+    )
     objects = _objects(settings)
     issuer = _issuer(settings, objects, clock)
     prober = s3.S3Prober(
@@ -156,6 +156,18 @@ def scratch_store(folder: Path) -> store.Store:
     """Open an empty store for a command that must leave no trace."""
     sealed = seal.load_or_create(folder / "sealing.key", may_create=True)
     return store.open_store(f"sqlite:///{folder}/scratch.db", sealed, clock=utc_now)
+
+
+def _oauth_client(settings: Settings) -> portal.OAuthClient | None:
+    """Return who we are at the token endpoint; the settings come all together or not at all."""
+    if not (settings.dpp_client_id and settings.dpp_client_secret and settings.dpp_token_url):
+        return None
+    return portal.OAuthClient(
+        client_id=settings.dpp_client_id,
+        client_secret=settings.dpp_client_secret,
+        token_url=settings.dpp_token_url,
+        scope=settings.dpp_scope,
+    )
 
 
 def _rules(settings: Settings) -> plan.Rules:

@@ -25,8 +25,14 @@ class PortalReader(Protocol):
     def products(self) -> tuple[model.Product, ...]:
         """List every data product; raise `PortalUnavailable` unless the list is whole."""
 
+    def explorations(self) -> tuple[model.Product, ...]:
+        """List every exploration; empty where this portal knows none.
+
+        Raise `PortalUnavailable` unless the list is whole.
+        """
+
     def view(self, key: model.Key) -> model.PortalView | None:
-        """Read all about one product; None where the portal is sure that it does not exist.
+        """Read all about one product or exploration; None where the portal is sure that it is gone.
 
         Only a 404, or portal < 0.7's 500 confirmed by a 404 of its `/output_ports`, is sure.
         401, 403 and every other failure raise.

@@ -7,7 +7,7 @@ back empty releases nothing, and neither does one that would release too much at
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -78,19 +78,47 @@ class Resync:
 
     def _run(self) -> Report:
         known = self._digests.digests()  # first: what is made meanwhile has not vanished
-        listed = {model.Key.product(product.id): product for product in self._portal.products()}
-        going = {
-            key
-            for key in known
-            if key.kind is model.Kind.PRODUCT
-            and (key not in listed or listed[key].status is model.ProductStatus.DELETING)
-        }
-        guarded = not self._may_release(len(going), len(known), empty=not listed)
+        products = {model.Key.product(product.id): product for product in self._portal.products()}
+        explorations = self._explorations()
+        listed = {**products, **(explorations or {})}
+        going = {key for key in known if key.kind is model.Kind.PRODUCT and _leaves(key, products)}
+        emptied = bool(going) and not products
+        going |= self._leaving_explorations(known, explorations)
+        guarded = not self._may_release(len(going), len(known), empty=emptied)
         keys = [key for key in sorted(listed) if key not in going and self._differs(key, known)]
         if not guarded:
             keys += sorted(going)  # each is confirmed by its own GET in its reconcile
         self._queue.touch(keys, model.Priority.RESYNC)
         return Report(listed=len(listed), queued=len(keys), vanished=len(going), guarded=guarded)
+
+    def _explorations(self) -> dict[model.Key, model.Product] | None:
+        """List explorations, None where the portal does not: products must not wait for that."""
+        try:
+            found = self._portal.explorations()
+        except errors.ReconcileError as error:
+            _log.warning("explorations not listed; none is released", reason=str(error))
+            return None
+        return {model.Key(model.Kind.EXPLORATION, each.id): each for each in found}
+
+    def _leaving_explorations(
+        self, known: Iterable[model.Key], listed: Mapping[model.Key, model.Product] | None
+    ) -> set[model.Key]:
+        """Return known explorations that are going.
+
+        A portal that knows no explorations lists none, too: then only those go of which the
+        portal itself says that they are gone, and where it cannot say that, none.
+        """
+        if listed is None:
+            return set()
+        leaving = {
+            key for key in known if key.kind is model.Kind.EXPLORATION and _leaves(key, listed)
+        }
+        if listed:
+            return leaving
+        try:
+            return {key for key in sorted(leaving) if self._portal.view(key) is None}
+        except errors.ReconcileError:
+            return set()
 
     def _differs(self, key: model.Key, known: Mapping[model.Key, str]) -> bool:
         """Tell whether the portal now wants something else than was settled."""
@@ -124,6 +152,10 @@ class Resync:
     def _set_flag(self, name: str, value: str | None) -> None:
         if self._flags.get(name) != value:
             self._flags.put(name, value)
+
+
+def _leaves(key: model.Key, listed: Mapping[model.Key, model.Product]) -> bool:
+    return key not in listed or listed[key].status is model.ProductStatus.DELETING
 
 
 def request(flags: ports.Flags, *, confirm_deletions: bool = False) -> None:

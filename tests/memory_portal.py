@@ -17,12 +17,14 @@ class MemoryPortal:
         self.failure: errors.ReconcileError | None = None
         self.failures: dict[model.Key, errors.ReconcileError] = {}
         """Raised where these are viewed."""
+        self.knows_explorations = True
+        self.explorations_failure: errors.ReconcileError | None = None
         self.refusal: errors.PermanentError | None = None
         """Raised by every write."""
         self.writes: list[str] = []
 
-    def put(self, view: model.PortalView) -> model.Key:
-        key = model.Key.product(view.product.id)
+    def put(self, view: model.PortalView, kind: model.Kind = model.Kind.PRODUCT) -> model.Key:
+        key = model.Key(kind, view.product.id)
         self.views[key] = view
         return key
 
@@ -41,10 +43,21 @@ class MemoryPortal:
 
     def products(self) -> tuple[model.Product, ...]:
         self._maybe_fail()
-        return tuple(view.product for view in self.views.values())
+        return self._listed(model.Kind.PRODUCT)
+
+    def explorations(self) -> tuple[model.Product, ...]:
+        self._maybe_fail()
+        if self.explorations_failure is not None:
+            raise self.explorations_failure
+        return self._listed(model.Kind.EXPLORATION) if self.knows_explorations else ()
+
+    def _listed(self, kind: model.Kind) -> tuple[model.Product, ...]:
+        return tuple(view.product for key, view in self.views.items() if key.kind is kind)
 
     def view(self, key: model.Key) -> model.PortalView | None:
         self._maybe_fail()
+        if key.kind is model.Kind.EXPLORATION and not self.knows_explorations:
+            raise errors.PortalUnavailable("the portal has no such route")
         if key in self.failures:
             raise self.failures[key]
         return self.views.get(key)

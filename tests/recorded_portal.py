@@ -1,4 +1,4 @@
-"""Answer as real portals did: recordings of four versions behind an httpx transport.
+"""Answer as real portals did: recordings of five versions behind an httpx transport.
 
 Where the recording has no page of a product, a port or a list, the answer is put together from
 what it does have: a product's entry in the list, the port inside a link, an empty list.
@@ -17,13 +17,18 @@ import httpx
 
 _DIRECTORY = pathlib.Path(__file__).parent / "recordings" / "api"
 VERSIONS = ("0.4.2", "0.5.1", "0.7.0", "main")
-_SLASHED = {
+"""Those with the newer API; `LEGACY` is release 0.4.2, which has the older one alone."""
+LEGACY = "tag-0.4.2"
+_SLASHED: dict[str, tuple[str, ...]] = {
+    LEGACY: (),
     "0.4.2": (),
     "0.5.1": (),
     "0.7.0": ("/output_ports/{id}/input_ports",),
     "main": ("/output_ports/{id}/input_ports", "/technical_assets"),
 }
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_OLD_PRODUCT = re.compile(rf"/api/data_products/{_UUID.pattern}")
+_OLD_PORT = re.compile(rf"/api/datasets/{_UUID.pattern}")
 _PRODUCT = re.compile(r"/api/v2/data_products/([^/]+)")
 _PORT = re.compile(r"/api/v2/data_products/[^/]+/output_ports/([^/]+)")
 _LIST = re.compile(r"/api/v2/data_products/[^/]+/(output_ports|technical_assets|input_ports)/?")
@@ -67,16 +72,28 @@ class RecordedPortal:
                 return httpx.Response(one["status"], json=one["response_json"])
         body = self._composed(path) if request.method == "GET" else None
         if body is None:
-            return httpx.Response(404, json={"correlation_id": "", "detail": "Not Found"})
+            return httpx.Response(404, json={"correlation_id": "", "detail": self._absence(path)})
         return httpx.Response(200, json=body)
 
+    def _absence(self, path: str) -> str:
+        """Say 404 as the older API does of what it does not have, else as the router does."""
+        if self.version == LEGACY and _OLD_PRODUCT.fullmatch(path):
+            return "Data Product not found"
+        if self.version == LEGACY and _OLD_PORT.fullmatch(path):
+            return "Dataset not found"
+        return "Not Found"
+
     def _other_spelling(self, path: str) -> str | None:
+        if self.version == LEGACY and "/v2/" in path:
+            return None
         template = _UUID.sub("{id}", path.rstrip("/"))
         if template.endswith(_SLASHED[self.version]) == path.endswith("/"):
             return None
         return path.rstrip("/") if path.endswith("/") else f"{path}/"
 
     def _composed(self, path: str) -> dict[str, Any] | None:
+        if self.version == LEGACY:
+            return None
         if named := _PRODUCT.fullmatch(path):
             return next((one for one in self._listed() if one["id"] == named[1]), None)
         if named := _PORT.fullmatch(path):

@@ -272,6 +272,202 @@ def test_a_port_that_is_gone_has_no_consumers(version: str) -> None:
     assert links == ()
 
 
+WHY = model.Key(model.Kind.EXPLORATION, "459a0fbe-62af-420c-96b4-b6ff3f313599")
+
+
+@pytest.mark.parametrize(
+    ("version", "scenario"), [("0.7.0", "grants"), ("main", "snapshot_explorations")]
+)
+def test_explorations_are_listed_by_namespace(version: str, scenario: str) -> None:
+    listed = row(version, scenario, ending="/explorations")
+    found = a_portal(RecordedPortal(version, listed)).explorations()
+    assert [(one.namespace, one.status, one.finalizers) for one in found] == [
+        ("ceo_question_exploration", "active", frozenset()),
+        ("coo_question_exploration", "active", frozenset()),
+    ]
+    assert {one.domain for one in found} == {"Customer Insights"}
+
+
+def test_a_portal_that_has_no_explorations_lists_none() -> None:
+    recorded = RecordedPortal("0.4.2", row("0.4.2", "snapshot_explorations"))
+    assert a_portal(recorded).explorations() == ()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ((404, b"<html>"), errors.PortalUnavailable),
+        ((404, refusal("nothing here")), errors.PortalRejected),
+        ((500, refusal()), errors.PortalUnavailable),
+        ((403, refusal("Unauthenticated")), errors.PortalRejected),
+        ((200, b"[]"), errors.PortalUnavailable),
+        ((200, b'{"explorations": null}'), errors.PortalUnavailable),
+    ],
+)
+def test_a_portal_that_does_not_list_its_explorations_is_not_taken_for_one_without(
+    answer: tuple[int, bytes], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        a_portal(Scripted(answer)).explorations()
+
+
+def test_an_exploration_is_a_product_that_only_reads() -> None:
+    link = row("main", "snapshot_exploration_approved", ending="/input_ports")
+    view = a_portal(RecordedPortal("main", link)).view(WHY)
+    assert view is not None
+    assert (view.product.id, view.product.namespace) == (WHY.id, "why-32673")
+    assert view.product.domain.startswith("Commercial")
+    assert (view.product.lifecycle, view.ports, view.assets) == ("", (), ())
+    (granted,) = view.links
+    assert (granted.consumer, granted.status) == (WHY, "approved")
+    assert granted.valid_until == date(2026, 12, 21)
+    assert [one.id for one in view.producers] == [granted.producer_id]
+    assert [one.id for one in view.granted_ports] == [granted.port_id]
+    assert [asset.path for asset in view.granted_ports[0].assets] == ["raw-files-32673"]
+
+
+def test_a_request_of_an_exploration_opens_nothing_yet() -> None:
+    recorded = RecordedPortal("main", row("main", "snapshot_exploration_pending"))
+    view = a_portal(recorded).view(WHY)
+    assert view is not None
+    assert [link.status for link in view.links] == ["pending"]
+    assert (view.producers, view.granted_ports) == ((), ())
+
+
+def test_a_deleting_exploration_says_so_and_a_deleted_one_is_gone() -> None:
+    deleting = row("main", "exploration2_get_deleting")
+    key = model.Key(model.Kind.EXPLORATION, deleting["path"].split("/")[-1])
+    links = {
+        "method": "GET",
+        "path": f"{deleting['path']}/input_ports",
+        "status": 200,
+        "response_json": {"input_ports": []},
+    }
+    view = a_portal(RecordedPortal("main", deleting, links)).view(key)
+    assert view is not None
+    assert (view.product.status, view.product.finalizers) == ("deleting", frozenset({"prov-ex"}))
+    after = row("main", "exploration2_get_after")
+    assert a_portal(RecordedPortal("main", after)).view(key) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        ((404, refusal("Not Found")), errors.PortalUnavailable),
+        ((404, b"<html>"), errors.PortalUnavailable),
+        ((500, refusal()), errors.PortalUnavailable),
+        ((403, refusal("Unauthenticated")), errors.PortalRejected),
+        ((401, refusal()), errors.PortalRejected),
+        ((200, b"null"), errors.PortalUnavailable),
+    ],
+)
+def test_only_the_portals_own_404_means_that_an_exploration_is_gone(
+    answer: tuple[int, bytes], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        a_portal(Scripted(answer)).view(WHY)
+
+
+def test_the_page_of_another_exploration_is_refused() -> None:
+    page = a_product_page(id=FOREIGN)
+    with pytest.raises(errors.PortalUnavailable, match="not what its API promises"):
+        a_portal(Scripted((200, json.dumps(page).encode()))).view(WHY)
+
+
+def test_an_exploration_without_a_status_is_active() -> None:
+    listed = {"explorations": [{"id": WHY.id, "namespace": "why", "name": "Why"}]}
+    (found,) = a_portal(Scripted((200, json.dumps(listed).encode()))).explorations()
+    assert (found.status, found.finalizers) == (model.ProductStatus.ACTIVE, None)
+
+
+@pytest.mark.parametrize("method", ["POST", "DELETE"])
+def test_a_finalizer_of_an_exploration_may_be_refused(method: str) -> None:
+    recorded = next(
+        one
+        for one in recorded_portal.rows("main")
+        if one["scenario"] == "auth_xkey_admin" and one["method"] == method
+    )
+    key = model.Key(model.Kind.EXPLORATION, recorded["path"].split("/")[4])
+    portal = a_portal(RecordedPortal("main"))
+    write = portal.add_finalizer if method == "POST" else portal.remove_finalizer
+    with pytest.raises(errors.PortalRejected) as rejected:
+        write(key, "x")
+    assert rejected.value.attributes["status"] == 403
+
+
+# technical assets and links of every status
+
+
+def an_asset_entry(number: int, status: str, link: str) -> dict[str, object]:
+    """Write an asset as the newer API does, linked to one port of its product."""
+    return {
+        "id": f"0e0e0e0e-0000-4000-8000-{number:012}",
+        "name": f"asset {number}",
+        "namespace": f"asset-{number}",
+        "status": status,
+        "configuration": {
+            "configuration_type": "S3TechnicalAssetConfiguration",
+            "bucket": "lake",
+            "suffix": "",
+            "path": f"{status}-{link}",
+        },
+        "output_port_links": [{"output_port_id": AN_OUTPUT_PORT["id"], "status": link}],
+    }
+
+
+AN_OUTPUT_PORT = {
+    "id": "0f0f0f0f-0000-4000-8000-000000000005",
+    "name": "Orders",
+    "namespace": "orders",
+    "status": "active",
+    "data_product_id": A_PRODUCT,
+}
+
+
+@pytest.mark.parametrize("status", ["pending", "active", "archived", "melted"])
+@pytest.mark.parametrize("link", ["pending", "approved", "denied", "mused"])
+def test_assets_keep_their_status_and_reach_a_port_by_an_approved_link(
+    status: str, link: str
+) -> None:
+    entry = an_asset_entry(1, status, link)
+    pages = Pages(
+        **{
+            "product/output_ports": {"output_ports": [AN_OUTPUT_PORT]},
+            "product/technical_assets": {"technical_assets": [entry]},
+        }
+    )
+    view = a_portal(pages).view(KEY)
+    assert view is not None
+    assert [(asset.id, asset.status) for asset in view.assets] == [(entry["id"], status)]
+    expected = [status] if link == "approved" else []
+    assert [asset.status for asset in view.ports[0].assets] == expected
+
+
+@pytest.mark.parametrize("status", ["pending", "active", "archived", "melted"])
+@pytest.mark.parametrize("link", ["pending", "approved", "denied", "mused"])
+def test_a_granted_port_has_the_assets_of_its_approved_links_in_every_status(
+    status: str, link: str
+) -> None:
+    entry = an_input_port()
+    asset = {**an_asset_entry(1, status, link)}
+    page = {
+        **entry["output_port"],  # type: ignore[dict-item]
+        "technical_asset_links": [{"status": link, "technical_asset": asset}],
+    }
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        if request.url.path == f"{LIST}/{FOREIGN}":
+            return httpx.Response(200, json=a_product_page(id=FOREIGN))
+        if "/output_ports/" in request.url.path:
+            return httpx.Response(200, json=page)
+        return Pages(**{"product/input_ports": {"input_ports": [entry]}})(request)
+
+    view = a_portal(handler).view(KEY)
+    assert view is not None
+    expected = [status] if link == "approved" else []
+    assert [one.status for one in view.granted_ports[0].assets] == expected
+
+
 def _key_of(version: str, scenario: str) -> model.Key:
     return model.Key.product(row(version, scenario)["path"].split("/")[4])
 
@@ -472,10 +668,11 @@ def test_only_the_portals_own_404_means_gone(
         a_portal(handler).view(KEY)
 
 
-def test_a_portal_without_the_second_api_says_what_is_missing() -> None:
+def test_a_portal_with_neither_api_says_that_it_serves_none() -> None:
     script = Scripted((404, refusal("Not Found")))
-    with pytest.raises(errors.PortalUnavailable, match="/api/v2 is needed"):
+    with pytest.raises(errors.PortalUnavailable, match="serves no such API") as failed:
         a_portal(script).products()
+    assert failed.value.condition == "PortalUnavailable"
 
 
 def test_a_product_that_goes_while_it_is_read_is_read_again_later() -> None:
@@ -601,11 +798,6 @@ def test_a_failure_tells_the_route_and_neither_key_nor_body(answer: tuple[int, b
     told = repr(failed.value) + str(failed.value)
     assert API_KEY not in told
     assert "secret-detail" not in told
-
-
-def test_an_exploration_is_not_provisioned_yet() -> None:
-    with pytest.raises(errors.PermanentError):
-        a_portal(Scripted(EMPTY)).view(model.Key(model.Kind.EXPLORATION, A_PRODUCT))
 
 
 # what it writes

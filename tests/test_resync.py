@@ -175,6 +175,95 @@ def test_the_flag_of_the_guard_goes_when_the_portal_is_whole_again() -> None:
     assert world.store.flags.get(resync.MASS_DELETION) is None
 
 
+# explorations
+
+
+def an_exploration(world: World, number: int) -> model.Key:
+    """Add an exploration to the portal."""
+    product = b.a_product(b.an_id(number), f"exploration-{number}")
+    return world.portal.put(model.PortalView(product=product), model.Kind.EXPLORATION)
+
+
+def with_explorations(count: int = 2) -> tuple[World, list[model.Key]]:
+    """Make a world with two products and some explorations, all in order."""
+    world = World(2)
+    keys = [an_exploration(world, 100 + n) for n in range(count)]
+    world.settle(keys)
+    return world, keys
+
+
+def test_explorations_in_order_are_not_queued() -> None:
+    world, _ = with_explorations()
+    assert (world.resync.run().listed, world.queued()) == (4, set())
+
+
+def test_a_new_exploration_is_queued() -> None:
+    world, _ = with_explorations()
+    new = an_exploration(world, 200)
+    world.resync.run()
+    assert world.queued() == {new}
+
+
+def test_an_exploration_that_is_not_listed_any_more_is_queued() -> None:
+    world, keys = with_explorations()
+    del world.portal.views[keys[0]]
+    assert world.resync.run().vanished == 1
+    assert world.queued() == {keys[0]}
+
+
+def test_an_exploration_that_is_being_deleted_is_queued() -> None:
+    world, keys = with_explorations()
+    world.portal.change(keys[1], status=model.ProductStatus.DELETING)
+    world.resync.run()
+    assert world.queued() == {keys[1]}
+
+
+def test_the_last_explorations_are_released_once_the_portal_says_that_they_are_gone() -> None:
+    world, keys = with_explorations()
+    for key in keys:
+        del world.portal.views[key]
+    assert not world.resync.run().guarded
+    assert world.queued() == set(keys)
+
+
+def test_a_portal_that_knows_no_explorations_releases_none() -> None:
+    world, _ = with_explorations()
+    world.portal.knows_explorations = False
+    report = world.resync.run()
+    assert (report.listed, report.vanished, report.guarded) == (2, 0, False)
+    assert world.queued() == set()
+
+
+@pytest.mark.parametrize(
+    "failure", [errors.PortalUnavailable("no answer"), errors.PortalRejected("not allowed")]
+)
+def test_explorations_that_cannot_be_listed_hold_up_no_product(
+    failure: errors.ReconcileError,
+) -> None:
+    world, keys = with_explorations()
+    del world.portal.views[keys[0]]
+    new = world.portal.put(model.PortalView(product=b.a_product(b.an_id(9), "new")))
+    world.portal.explorations_failure = failure
+    assert world.resync.run().vanished == 0
+    assert world.queued() == {new}
+
+
+def test_explorations_count_for_the_guard() -> None:
+    world, keys = with_explorations(7)
+    for key in keys[:6]:
+        del world.portal.views[key]
+    assert world.resync.run().guarded
+    assert world.queued() == set()
+
+
+def test_an_empty_listing_of_products_holds_explorations_back_too() -> None:
+    world, keys = with_explorations()
+    del world.portal.views[keys[0]]
+    world.vanish(3)
+    assert world.resync.run().guarded
+    assert world.queued() == set()
+
+
 def test_touched_ports_are_expanded_to_everyone_the_portal_lists() -> None:
     consumer = dataclasses.replace(
         b.a_consumer_view(b.a_link(model.LinkStatus.PENDING)), producers=()

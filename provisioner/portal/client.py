@@ -29,7 +29,27 @@ _BUSY = frozenset({429, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 307, 308})
 
 
-class ApiKey(httpx.Auth):
+class NoSuchRoute(errors.PortalUnavailable):
+    """Report that the portal's own router does not know the route, whatever the ids in it."""
+
+    @property
+    def condition(self) -> str:
+        """Name it as any other trouble with the portal."""
+        return errors.PortalUnavailable.__name__
+
+
+class Access(httpx.Auth):
+    """Prove to the portal who calls; this one proves nothing."""
+
+    def renew(self, refused: httpx.Request) -> bool:
+        """Tell whether there is another proof than the one that the portal did not take."""
+        return False
+
+    def close(self) -> None:
+        """Close every connection."""
+
+
+class ApiKey(Access):
     """Send the portal's API key with every request."""
 
     def __init__(self, key: str) -> None:
@@ -87,7 +107,7 @@ class PortalClient:
         self,
         *,
         base_url: str,
-        auth: httpx.Auth | None,
+        access: Access,
         transport: httpx.BaseTransport | None,
         timeout_seconds: float,
         attempts: int,
@@ -95,12 +115,13 @@ class PortalClient:
     ) -> None:
         self._client = httpx.Client(
             base_url=base_url,
-            auth=auth,
+            auth=access,
             transport=transport,
             timeout=timeout_seconds,
             follow_redirects=False,
             headers={"accept": "application/json"},
         )
+        self._access = access
         self._attempts = attempts
         self._sleep = sleep
         self._slashed: dict[tuple[str, str], bool] = {}
@@ -108,6 +129,7 @@ class PortalClient:
     def close(self) -> None:
         """Close every connection."""
         self._client.close()
+        self._access.close()
 
     def call(self, call: Call) -> Answer:
         """Return the answer to a call; raise `errors.TemporaryError` or `errors.PortalRejected`."""
@@ -131,6 +153,13 @@ class PortalClient:
         )
 
     def _once(self, call: Call) -> Answer:
+        response, raw = self._spelled(call)
+        if _doubts_proof(call, response, raw) and self._access.renew(response.request):
+            response, raw = self._spelled(call)
+        return _judge(call, response, raw)
+
+    def _spelled(self, call: Call) -> tuple[httpx.Response, bytes]:
+        """Send a call in the spelling that this portal wants."""
         slashed = self._slashed.get((call.method, call.route), False)
         response, raw = self._send(call, slashed=slashed)
         if response.status_code in _REDIRECTS and _changes_only_the_slash(call, slashed, response):
@@ -138,7 +167,7 @@ class PortalClient:
             response, raw = self._send(call, slashed=slashed)
             if response.is_success:
                 self._slashed[call.method, call.route] = slashed
-        return _judge(call, response, raw)
+        return response, raw
 
     def _send(self, call: Call, *, slashed: bool) -> tuple[httpx.Response, bytes]:
         path = f"{call.path}/" if slashed else call.path
@@ -188,6 +217,18 @@ def _changes_only_the_slash(call: Call, slashed: bool, response: httpx.Response)
     return aim.host == sent.host and aim.path.endswith(other)
 
 
+def _doubts_proof(call: Call, response: httpx.Response, raw: bytes) -> bool:
+    """Tell whether an answer may mean that the proof is no longer good.
+
+    Portals say 401, or 403 with this detail where another 403 is about rights; some fail with 500
+    over a token that they cannot read, which is tried again only where nothing was changed.
+    """
+    if response.status_code == 403:
+        _, body = _parse(raw)
+        return isinstance(body, dict) and body.get("detail") == "Unauthenticated"
+    return response.status_code == 401 or (response.status_code == 500 and call.method == "GET")
+
+
 def _judge(call: Call, response: httpx.Response, raw: bytes) -> Answer:
     """Turn a response into an answer, or raise what it means."""
     status = response.status_code
@@ -202,9 +243,8 @@ def _judge(call: Call, response: httpx.Response, raw: bytes) -> Answer:
     detail = body.get("detail") if isinstance(body, dict) else None
     if status == 404 and (detail is None or detail == "Not Found"):
         # The router's own words, or another server's: says nothing about what we asked for.
-        raise errors.PortalUnavailable(
-            "the portal's address serves no such API: /api/v2 is needed", **told
-        )
+        kind = errors.PortalUnavailable if detail is None else NoSuchRoute
+        raise kind("the portal's address serves no such API", **told)
     if status in call.accept and detail is not None:
         return Answer(status=status, body=body)
     raise _failure(call, response, told)

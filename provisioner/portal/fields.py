@@ -33,6 +33,13 @@ def entries(body: object, name: str) -> list[Mapping[str, Any]]:
     return [mapping(entry) for entry in value]
 
 
+def bare_list(body: object, name: str) -> dict[str, object]:
+    """Put a list that stands alone, as the oldest API writes it, under its newer name."""
+    if not isinstance(body, list):
+        raise Malformed("the answer is no list")
+    return {name: body}
+
+
 def text(fields: Mapping[str, Any], name: str) -> str:
     """Return a text that must be there."""
     value = fields.get(name)

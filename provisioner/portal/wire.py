@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from provisioner import model
+from provisioner.portal import assets as portal_assets
 from provisioner.portal import fields as portal_fields
-
-S3_CONFIGURATION = "S3TechnicalAssetConfiguration"
 
 _APPROVED = model.LinkStatus.APPROVED.value
 
@@ -29,28 +28,16 @@ class LinkedPort:
     private: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class LinkedAsset:
-    """An asset and the ports to which its link is approved."""
-
-    asset: model.Asset
-    port_ids: frozenset[str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Service:
-    """Where the portal files S3 assets; the ids differ from portal to portal."""
-
-    platform_id: str
-    service_id: str
-
-
 def products(body: object) -> tuple[model.Product, ...]:
     """Read the list of all data products, by namespace."""
-    found = [product(entry) for entry in portal_fields.entries(body, "data_products")]
+    return _listed(product(entry) for entry in portal_fields.entries(body, "data_products"))
+
+
+def _listed(read: Iterable[model.Product]) -> tuple[model.Product, ...]:
+    found = sorted(read, key=lambda entry: (entry.namespace, entry.id))
     if len({entry.id for entry in found}) != len(found):
         raise portal_fields.Malformed("a product is listed twice")
-    return tuple(sorted(found, key=lambda entry: (entry.namespace, entry.id)))
+    return tuple(found)
 
 
 def product(body: object) -> model.Product:
@@ -66,6 +53,16 @@ def product(body: object) -> model.Product:
         lifecycle=portal_fields.name_of(fields, "lifecycle"),
         finalizers=portal_fields.texts(fields, "finalizers"),
     )
+
+
+def explorations(body: object) -> tuple[model.Product, ...]:
+    """Read the list of all explorations, by namespace."""
+    return _listed(exploration(entry) for entry in portal_fields.entries(body, "explorations"))
+
+
+def exploration(body: object) -> model.Product:
+    """Read one exploration as a product that only consumes; it has no lifecycle."""
+    return product({"status": model.ProductStatus.ACTIVE.value, **portal_fields.mapping(body)})
 
 
 def lifecycle_id(body: object, name: str) -> str | None:
@@ -94,7 +91,7 @@ def update_body(body: object, lifecycle: str) -> dict[str, object]:
 
 
 def output_ports(
-    body: object, producer_id: str, assets: Iterable[LinkedAsset]
+    body: object, producer_id: str, assets: Iterable[portal_assets.LinkedAsset]
 ) -> tuple[model.OutputPort, ...]:
     """Read a product's ports, each with those of its own assets that are linked to it."""
     linked = tuple(assets)
@@ -115,7 +112,7 @@ def port_detail(body: object, port: model.OutputPort) -> model.OutputPort:
     if portal_fields.uuid(fields, "id") != port.id:
         raise portal_fields.Malformed("the answer is about another port")
     found = [
-        _asset(portal_fields.mapping(entry.get("technical_asset")))
+        portal_assets.read_asset(portal_fields.mapping(entry.get("technical_asset")))
         for entry in portal_fields.entries(fields, "technical_asset_links")
         if entry.get("status") == _APPROVED
     ]
@@ -216,87 +213,4 @@ def _port(
         producer_id=producer_id,
         status=portal_fields.text(fields, "status"),
         assets=assets,
-    )
-
-
-def technical_assets(body: object) -> tuple[LinkedAsset, ...]:
-    """Read a product's own assets with the ports to which they are linked."""
-    found = [
-        LinkedAsset(
-            asset=_asset(entry),
-            port_ids=frozenset(
-                portal_fields.uuid(link, "output_port_id")
-                for link in portal_fields.entries(entry, "output_port_links")
-                if link.get("status") == _APPROVED
-            ),
-        )
-        for entry in portal_fields.entries(body, "technical_assets")
-    ]
-    return tuple(sorted(found, key=lambda linked: linked.asset.id))
-
-
-def s3_service(body: object) -> Service | None:
-    """Find the S3 service among the portal's platforms, by its name."""
-    for entry in portal_fields.entries(body, "platform_service_configurations"):
-        service = portal_fields.mapping(entry.get("service"))
-        if service.get("name") == "S3":
-            platform = portal_fields.mapping(entry.get("platform"))
-            return Service(
-                platform_id=portal_fields.uuid(platform, "id"),
-                service_id=portal_fields.uuid(service, "id"),
-            )
-    return None
-
-
-def is_at(asset: model.Asset, location: model.Location) -> bool:
-    """Tell whether an asset is the S3 one for exactly this place."""
-    path = "/".join(part.strip("/") for part in (asset.suffix, asset.path) if part.strip("/"))
-    return (
-        asset.configuration_type == S3_CONFIGURATION
-        and asset.bucket == location.bucket
-        and f"{path}/" == location.prefix
-    )
-
-
-def asset_body(
-    location: model.Location, service: Service, *, knows_finalizers: bool
-) -> dict[str, object]:
-    """Describe a new asset for a prefix; portals without finalizers demand two fields more."""
-    path = location.prefix.rstrip("/")
-    body: dict[str, object] = {
-        "name": f"S3 prefix {location.prefix}",
-        "description": "Where the workspace of this data product keeps its files.",
-        "namespace": path.replace("/", "-")[:64],
-        "platform_id": service.platform_id,
-        "service_id": service.service_id,
-        "configuration": {
-            "configuration_type": S3_CONFIGURATION,
-            "bucket": location.bucket,
-            "suffix": "",
-            "path": path,
-        },
-        "technical_mapping": "default",
-        "tag_ids": [],
-    }
-    if not knows_finalizers:
-        body |= {"status": "pending", "sourceAligned": False}
-    return body
-
-
-def created_id(body: object) -> str:
-    """Read the id of what was just made."""
-    return portal_fields.uuid(portal_fields.mapping(body), "id")
-
-
-def _asset(fields: Mapping[str, Any]) -> model.Asset:
-    configuration = portal_fields.mapping(fields.get("configuration"))
-    return model.Asset(
-        id=portal_fields.uuid(fields, "id"),
-        name=portal_fields.text(fields, "name"),
-        namespace=portal_fields.text(fields, "namespace"),
-        status=portal_fields.text(fields, "status"),
-        configuration_type=portal_fields.text(configuration, "configuration_type"),
-        bucket=portal_fields.optional_text(configuration, "bucket"),
-        suffix=portal_fields.optional_text(configuration, "suffix"),
-        path=portal_fields.optional_text(configuration, "path"),
     )

@@ -15,8 +15,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from provisioner.demo import consumer
+from provisioner.demo import consumer, embedded_s3
 from provisioner.demo import portal as fake_portal
+from tests import canned_server
+from tests.acceptance import stand as stands
 from tests.acceptance.stand import ADMIN_TOKEN, SECRET, Stand
 
 
@@ -31,26 +33,26 @@ def test_wrong_settings_stop_the_start_with_a_line_each_and_code_2(stand: Stand)
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize(
-    ("setting", "changes"),
-    [
-        (
-            "PROV_DPP_CLIENT_ID",
-            {
-                "PROV_DPP_CLIENT_ID": "id",
-                "PROV_DPP_CLIENT_SECRET": "hush",
-                "PROV_DPP_TOKEN_URL": "http://127.0.0.1:9/token",
-            },
-        ),
-    ],
-)
-def test_what_would_leave_the_service_without_its_proof_stops_the_start(
-    setting: str, changes: dict[str, str], stand: Stand
-) -> None:
-    done = stand.provisioner("serve", **changes)
+def test_half_an_oauth_client_stops_the_start(stand: Stand) -> None:
+    done = stand.provisioner("serve", PROV_DPP_CLIENT_ID="id", PROV_DPP_SCOPE="hush")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith(f"{setting}: ")
+    names = [line.partition(":")[0] for line in done.stderr.splitlines()]
+    assert names == ["PROV_DPP_CLIENT_SECRET", "PROV_DPP_TOKEN_URL"]
     assert "hush" not in done.stderr
+
+
+@pytest.mark.parametrize("given", ["good-token", "stolen-token"])
+def test_the_portal_is_called_with_a_token_of_the_oauth_server(given: str, stand: Stand) -> None:
+    portal = fake_portal.FakePortal(style="main", token="good-token")
+    portal.state.create_product("sales")
+    stand.running.portal = portal
+    body = {"access_token": given, "token_type": "Bearer", "expires_in": 60}
+    with canned_server.canned(200, json.dumps(body).encode(), "application/json") as url:
+        oauth = {"CLIENT_ID": "id", "CLIENT_SECRET": "hushed", "TOKEN_URL": f"{url}/token"}
+        done = stand.provisioner("plan", "--all", **{f"PROV_DPP_{k}": v for k, v in oauth.items()})
+    assert (done.returncode == 0) is (given == "good-token"), done.stderr
+    assert ("sales" in done.stdout) is (given == "good-token")
+    assert not [secret for secret in ("hushed", given) if secret in done.stdout + done.stderr]
 
 
 def test_a_product_becomes_a_workspace_and_follows_its_grants(stand: Stand) -> None:
@@ -81,6 +83,39 @@ def test_a_product_becomes_a_workspace_and_follows_its_grants(stand: Stand) -> N
         assert portal.delete(f"data_products/{marketing}").status_code == 202
         stand.until(lambda: marketing not in state.products, "the portal's deletion")
         stand.until(lambda: not reader.folder.exists(), "the release")
+
+
+def test_release_0_4_2_of_the_portal_is_followed_by_its_webhooks(
+    tmp_path: Path, s3: embedded_s3.EmbeddedS3
+) -> None:
+    older = stands.stand(tmp_path, s3, style="tag-0.4.2")
+    with older as stand, stand.service(PROV_RESYNC_SECONDS="3600"):
+        portal = httpx.Client(base_url=f"{stand.running.url}/api")
+        sales = portal.post("data_products", json=a_product("sales")).json()["id"]
+        port_body = {"namespace": "orders", "name": "Orders", "data_product_id": sales}
+        port = portal.post("datasets", json=port_body).json()["id"]
+        stand.until(lambda: stand.ready("sales"), "the first workspace")
+        marketing = portal.post("data_products", json=a_product("marketing")).json()["id"]
+        stand.until(lambda: stand.ready("marketing"), "the second workspace")
+        owner = consumer.Workspace(stand.products / "sales")
+        reader = consumer.Workspace(stand.products / "marketing")
+        assert owner.put("sales/orders/data", expected=200).answer == 200
+        asked = {"dataset_ids": [port], "justification": "because"}
+        answer = portal.post(f"data_products/{marketing}/link_datasets", json=asked).json()
+        (link,) = answer["dataset_links"]
+        portal.post(f"data_product_dataset_links/approve/{link}").raise_for_status()
+        stand.until(lambda: reader.get("sales/orders/data", expected=200).as_expected, "the grant")
+        lifecycle = stand.portal.state.lifecycles["Ready"]
+        assert stand.portal.state.product(sales).lifecycle_id == lifecycle
+        portal.post(f"data_product_dataset_links/deny/{link}").raise_for_status()
+        stand.until(
+            lambda: reader.get("sales/orders/data", expected=403).as_expected, "the revocation"
+        )
+        assets = [one.product_id for one in tuple(stand.portal.state.assets.values())]
+        assert sorted(assets) == sorted([sales, marketing])
+        assert portal.delete(f"data_products/{marketing}").status_code == 200
+        stand.until(lambda: not reader.folder.exists(), "the release")
+        portal.close()
 
 
 def test_secret_files_are_private_and_secrets_are_nowhere_else(stand: Stand) -> None:

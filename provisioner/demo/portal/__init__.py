@@ -1,6 +1,6 @@
 """Be a small Data Product Portal, for tests and for the demo.
 
-It answers like one of four versions of the real one, sends that version's webhooks for every
+It answers like one of five versions of the real one, sends that version's webhooks for every
 change that it serves over HTTP (our own included), and on demand fails in the ways that portals
 and what lies before them fail. `FakePortal.state` is a direct hand on its data, without webhooks.
 """
@@ -25,7 +25,13 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import Message, Receive, Scope, Send
 
-from provisioner.demo.portal import access_routes, call, product_routes
+from provisioner.demo.portal import (
+    access_routes,
+    call,
+    exploration_routes,
+    legacy_routes,
+    product_routes,
+)
 from provisioner.demo.portal.entities import STYLES
 from provisioner.demo.portal.state import PortalState
 from provisioner.demo.portal.webhooks import Webhooks
@@ -33,6 +39,7 @@ from provisioner.demo.portal.webhooks import Webhooks
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _CHANGES = frozenset({"POST", "PUT", "DELETE"})
 _LIST = "data_products"
+_OPEN = frozenset({"/api/version", "/api/v2/version"})
 
 
 @dataclass(kw_only=True)
@@ -61,14 +68,19 @@ class Fault:
 
 
 class FakePortal:
-    """Serve one version of the portal as an ASGI app; `style` names a key of `STYLES`."""
+    """Serve one version of the portal as an ASGI app; `style` names a key of `STYLES`.
+
+    Who calls is an `admin` of the portal, and, if told so, the `owner` of its explorations.
+    """
 
     def __init__(
         self,
         *,
         style: str = "0.7.0",
         api_key: str | None = None,
+        token: str | None = None,
         admin: bool = True,
+        owner: bool = False,
         webhook_url: str | None = None,
         webhook_secret: str | None = None,
         webhook_v2_url: str | None = None,
@@ -83,12 +95,18 @@ class FakePortal:
             v1_secret=webhook_secret,
             v2_url=webhook_v2_url if kind.v2 else None,
         )
-        self._api_key = api_key
-        listed = [
+        self._proofs = {}
+        if api_key is not None:
+            self._proofs["x-key"] = api_key
+        if token is not None:
+            self._proofs["authorization"] = f"Bearer {token}"
+        newer = [
             *product_routes.ProductRoutes(self.state, admin=admin).listed(),
             *access_routes.AccessRoutes(self.state).listed(),
             *access_routes.AssetRoutes(self.state, admin=admin).listed(),
+            *exploration_routes.ExplorationRoutes(self.state, owner=owner).listed(),
         ]
+        listed = legacy_routes.LegacyRoutes(self.state).listed() if kind.legacy else newer
         self._app = Starlette(
             routes=call.routes(self.state, listed),
             lifespan=self._lifespan,
@@ -121,10 +139,13 @@ class FakePortal:
         self._announce(scope, answer)
 
     def _allowed(self, request: Request) -> bool:
-        if self._api_key is None or request.url.path == "/api/v2/version":
+        """Tell whether the key or the token is right, where there is one to check."""
+        if not self._proofs or request.url.path in _OPEN:
             return True
-        key = request.headers.get("x-key", "")
-        return hmac.compare_digest(key.encode(), self._api_key.encode())
+        return any(
+            hmac.compare_digest(request.headers.get(name, "").encode(), proof.encode())
+            for name, proof in self._proofs.items()
+        )
 
     def _announce(self, scope: Scope, answer: _Answer) -> None:
         if scope["method"] not in _CHANGES or scope["path"].startswith("/api/auth/"):
@@ -175,9 +196,8 @@ class _Answer:
 
     def _thin_out(self, *, half: bool) -> None:
         content = json.loads(self.body)
-        if _LIST in content:
-            kept = len(content[_LIST]) // 2 if half else 0
-            content[_LIST] = content[_LIST][:kept]
+        found = content if isinstance(content, list) else content.get(_LIST, [])
+        del found[len(found) // 2 if half else 0 :]
         self.body = json.dumps(content).encode()
 
     async def pass_on(self, send: Send) -> None:

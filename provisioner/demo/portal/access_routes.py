@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from provisioner.demo.portal import answers
-from provisioner.demo.portal.call import PORT, PRODUCT, Listed, demand
+from provisioner.demo.portal.call import PORT, PRODUCT, Listed, demand, wanted_port
 from provisioner.demo.portal.entities import Refused
 from provisioner.demo.portal.state import PortalState
 
@@ -30,22 +30,13 @@ class AccessRoutes:
         ]
         if not self._state.style.access_modes:
             found.append(("POST", f"{PRODUCT}/link_input_ports", self._request_old))
-        return [*found, *(self._modern(consumer) if modern else self._deprecated())]
+        return [*found, *(self._modern(consumer) if modern else LinkRoutes(self._state).listed())]
 
     def _modern(self, consumer: str) -> list[Listed]:
         return [
             ("POST", consumer, self._request),
             ("POST", f"{consumer}/{{port}}/revoke", self._revoke_own),
             ("POST", f"{PORT}/input_ports/revoke", self._revoke),
-        ]
-
-    def _deprecated(self) -> list[Listed]:
-        link = "/api/data_product_dataset_links"
-        return [
-            ("POST", "/api/data_products/{product}/link_datasets", self._request_datasets),
-            ("POST", f"{link}/approve/{{link}}", self._approve_link),
-            ("POST", f"{link}/deny/{{link}}", self._deny_link),
-            ("POST", f"{link}/remove/{{link}}", self._remove_link),
         ]
 
     def _get_links(self, *, body: Any, product: str) -> Any:
@@ -64,18 +55,12 @@ class AccessRoutes:
         demand(body, "input_ports", "justification")
         return {"input_port_links": [self._ask(product, one, body) for one in body["input_ports"]]}
 
-    def _request_datasets(self, *, body: Any, product: str) -> Any:
-        demand(body, "dataset_ids", "justification")
-        return {"dataset_links": [self._ask(product, one, body) for one in body["dataset_ids"]]}
-
     def _ask(self, consumer: str, wanted: Any, body: Any) -> str:
-        """Take a port's id, or on the newest portal an object that names it."""
-        if self._state.style.access_modes:
-            if not isinstance(wanted, dict):
-                raise Refused(422, [{"type": "model_attributes_type", "loc": ["body"]}])
-            wanted = wanted.get("output_port_id")
+        self._state.product(consumer)
         return self._state.request_access(
-            consumer, str(wanted), justification=str(body["justification"])
+            consumer,
+            wanted_port(wanted, self._state.style),
+            justification=str(body["justification"]),
         )
 
     def _approve(self, *, body: Any, product: str, port: str) -> Any:
@@ -106,6 +91,40 @@ class AccessRoutes:
         demand(body, "consuming_data_product_id")
         self._state.port(port, product)
         return str(body["consuming_data_product_id"])
+
+
+class LinkRoutes:
+    """Answer the older calls about access, which name a link, or a port as a dataset."""
+
+    def __init__(self, state: PortalState) -> None:
+        self._state = state
+
+    def listed(self) -> list[Listed]:
+        """List the routes."""
+        link = "/api/data_product_dataset_links"
+        own = "/api/data_products/{product}"
+        return [
+            ("POST", f"{own}/link_datasets", self._request_all),
+            ("POST", f"{own}/dataset/{{port}}", self._request_one),
+            ("DELETE", f"{own}/dataset/{{port}}", self._remove_one),
+            ("POST", f"{link}/approve/{{link}}", self._approve_link),
+            ("POST", f"{link}/deny/{{link}}", self._deny_link),
+            ("POST", f"{link}/remove/{{link}}", self._remove_link),
+        ]
+
+    def _request_all(self, *, body: Any, product: str) -> Any:
+        demand(body, "dataset_ids", "justification")
+        asked = [
+            self._state.request_access(product, str(one), justification=str(body["justification"]))
+            for one in body["dataset_ids"]
+        ]
+        return {"dataset_links": asked}
+
+    def _request_one(self, *, body: Any, product: str, port: str) -> Any:
+        return {"id": self._state.request_access(product, port)}
+
+    def _remove_one(self, *, body: Any, product: str, port: str) -> None:
+        self._state.remove(port, product)
 
     def _approve_link(self, *, body: Any, link: str) -> None:
         self._state.approve(*self._ends(link))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from provisioner.demo.portal import catalog, entities
-from provisioner.demo.portal.entities import Asset, Link, Port, Product
+from provisioner.demo.portal.entities import Asset, Exploration, Link, Port, Product
 from provisioner.demo.portal.state import PortalState
 
 
@@ -22,6 +22,24 @@ def product_list(state: PortalState) -> dict[str, Any]:
             for product in tuple(state.products.values())
         ]
     }
+
+
+def exploration_entry(exploration: Exploration) -> dict[str, Any]:
+    """Write an exploration as it appears in the list."""
+    return {
+        "id": exploration.id,
+        "name": exploration.name,
+        "namespace": exploration.namespace,
+        "description": exploration.description,
+        "domain": catalog.DOMAIN,
+        "status": exploration.status,
+        "finalizers": list(exploration.finalizers),
+    }
+
+
+def exploration_page(exploration: Exploration) -> dict[str, Any]:
+    """Write an exploration's own page."""
+    return {**exploration_entry(exploration), "owner": catalog.USER}
 
 
 def port_list(state: PortalState, product_id: str, *, admin: bool) -> dict[str, Any]:
@@ -157,9 +175,13 @@ def port_links(state: PortalState, port_id: str) -> dict[str, Any]:
                 **_link(state, link),
                 "consuming_abstract_data_product_id": link.consumer_id,
                 "consuming_abstract_data_product": {
-                    "name": state.product(link.consumer_id).name,
-                    "namespace": state.product(link.consumer_id).namespace,
-                    "abstract_data_product_type": "data_products",
+                    "name": state.consumer(link.consumer_id).name,
+                    "namespace": state.consumer(link.consumer_id).namespace,
+                    "abstract_data_product_type": (
+                        "explorations"
+                        if link.consumer_id in state.explorations
+                        else "data_products"
+                    ),
                 },
             }
             for link in links
@@ -236,14 +258,15 @@ def _old_link(state: PortalState, link: Link) -> dict[str, Any]:
 
 def _link(state: PortalState, link: Link) -> dict[str, Any]:
     decided = link.status != "pending"
+    explores = link.consumer_id in state.explorations
     request: dict[str, Any] = {
         "id": link.request_id,
         "justification": link.justification,
         "decision_note": "noted" if decided else None,
         "valid_from": link.valid_from.isoformat() if link.valid_from else None,
         "valid_until": link.valid_until.isoformat() if link.valid_until else None,
-        "access_duration_type": "time_bound" if link.valid_until else "permanent",
-        "requested_duration_days": None,
+        "access_duration_type": "time_bound" if explores or link.valid_until else "permanent",
+        "requested_duration_days": entities.EXPLORATION_DAYS if explores else None,
         "requested_by": catalog.USER,
         "decided_by": catalog.USER if decided else None,
         "decision": {"pending": "pending", "denied": "denied"}.get(link.status, "approved"),

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from provisioner.demo.portal.entities import Refused
+from provisioner.demo.portal.entities import Refused, Style
 from provisioner.demo.portal.records import PortalRecords, new_id
 
 PRODUCTS = "/api/v2/data_products"
@@ -42,6 +42,15 @@ def demand(body: Any, *names: str) -> None:
                 for name in missing
             ],
         )
+
+
+def wanted_port(wanted: Any, style: Style) -> str:
+    """Take a port's id from a request for access; on the newest portal an object names it."""
+    if style.access_modes:
+        if not isinstance(wanted, dict):
+            raise Refused(422, [{"type": "model_attributes_type", "loc": ["body"]}])
+        wanted = wanted.get("output_port_id")
+    return str(wanted)
 
 
 def routes(records: PortalRecords, listed: Iterable[Listed]) -> list[Route]:

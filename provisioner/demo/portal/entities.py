@@ -11,6 +11,7 @@ TYPE_ID = "3c289333-2d55-4aed-8bd5-85015a1567fe"
 DOMAIN_ID = "acaaaafe-cde9-4746-9835-f1e0c3c85b6c"
 OWNER_ID = "b72fca38-17ff-4259-a075-5aaa5973343c"
 DRAFT_ID = "00000000-0000-0000-0000-000000000001"
+EXPLORATION_DAYS = 30
 
 
 class Refused(Exception):
@@ -35,9 +36,12 @@ class Style:
     """`…/technical_assets/` rather than without the slash."""
     access_modes: bool = False
     approval_names_consumer: bool = False
+    legacy: bool = False
+    """Only the API of release 0.4.2: products and datasets below `/api`."""
 
 
 STYLES: Mapping[str, Style] = {
+    "tag-0.4.2": Style(version="0.4.2", modern=False, v1=True, v2=False, legacy=True),
     "0.4.2": Style(version="0.4.2", modern=False, v1=True, v2=False, approval_names_consumer=True),
     "0.5.1": Style(version="0.5.1", modern=False, v1=True, v2=False),
     "0.7.0": Style(version="0.7.0", modern=True, v1=True, v2=True),
@@ -58,6 +62,18 @@ class Product:
     lifecycle_id: str = DRAFT_ID
     status: str = "active"
     about: str = ""
+    finalizers: list[str] = field(default_factory=list)
+
+
+@dataclass(kw_only=True)
+class Exploration:
+    """An exploration: it reads from ports and has none of its own."""
+
+    id: str
+    namespace: str
+    name: str
+    description: str
+    status: str = "active"
     finalizers: list[str] = field(default_factory=list)
 
 

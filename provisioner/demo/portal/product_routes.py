@@ -41,7 +41,6 @@ class ProductRoutes:
                 *found,
                 ("POST", f"{PRODUCT}/finalizers", self._add_finalizer),
                 ("DELETE", f"{PRODUCT}/finalizers/{{name}}", self._remove_finalizer),
-                ("GET", "/api/v2/explorations", lambda body: {"explorations": []}),
             ]
         return [
             *found,

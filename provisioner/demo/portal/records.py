@@ -11,6 +11,7 @@ from provisioner.demo.portal.entities import (
     DRAFT_ID,
     OWNER_ID,
     Asset,
+    Exploration,
     Link,
     Port,
     Product,
@@ -28,6 +29,7 @@ class PortalRecords:
         self.style = style
         self.clock = clock or (lambda: datetime.now(UTC))
         self.products: dict[str, Product] = {}
+        self.explorations: dict[str, Exploration] = {}
         self.ports: dict[str, Port] = {}
         self.links: dict[str, Link] = {}
         self.assets: dict[str, Asset] = {}
@@ -39,6 +41,16 @@ class PortalRecords:
         if product_id not in self.products:
             raise Refused(404, f"Required item {product_id} does not exist")
         return self.products[product_id]
+
+    def exploration(self, exploration_id: str) -> Exploration:
+        """Return an exploration, or refuse with 404."""
+        if exploration_id not in self.explorations:
+            raise Refused(404, f"Required item {exploration_id} does not exist")
+        return self.explorations[exploration_id]
+
+    def consumer(self, consumer_id: str) -> Product | Exploration:
+        """Return who may have links to ports, or refuse with 404."""
+        return self.explorations.get(consumer_id) or self.product(consumer_id)
 
     def port(self, port_id: str, product_id: str | None = None) -> Port:
         """Return a port (of a product), or refuse with 404."""
@@ -109,14 +121,25 @@ class PortalRecords:
             user_id=OWNER_ID,
         )
 
+    def note_consumer(self, consumer_id: str) -> None:
+        """Note that a product or exploration changed."""
+        explores = consumer_id in self.explorations
+        self.note("exploration" if explores else "data_product", id=consumer_id)
+
     def note_link(self, link: Link) -> None:
         """Note that a consumer's link changed."""
+        explores = link.consumer_id in self.explorations
         self.note(
             "input_port",
             id=link.id,
             consuming_abstract_data_product_id=link.consumer_id,
-            consuming_abstract_data_product_type="data_products",
+            consuming_abstract_data_product_type="explorations" if explores else "data_products",
         )
+
+    def drop_link(self, link: Link) -> None:
+        """Forget a link without a trace."""
+        del self.links[link.id]
+        self.note_link(link)
 
     def note_asset(self, asset: Asset) -> None:
         """Note that an asset changed."""

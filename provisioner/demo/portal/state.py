@@ -11,7 +11,15 @@ from datetime import date, timedelta
 from typing import Any
 
 from provisioner.demo.portal.assets import AssetRules
-from provisioner.demo.portal.entities import DRAFT_ID, Link, Port, Product, Refused
+from provisioner.demo.portal.entities import (
+    DRAFT_ID,
+    EXPLORATION_DAYS,
+    Link,
+    Port,
+    Product,
+    Refused,
+)
+from provisioner.demo.portal.explorations import ExplorationRules
 from provisioner.demo.portal.records import new_id
 
 _OWN_PORT = {
@@ -21,7 +29,7 @@ _OWN_PORT = {
 """What asking for one's own port gets: the newer portals stumble over it."""
 
 
-class PortalState(AssetRules):
+class PortalState(ExplorationRules, AssetRules):
     """Change things as the real portals do."""
 
     def create_product(
@@ -87,7 +95,7 @@ class PortalState(AssetRules):
                 self.delete_port(port.id)
         for link in tuple(self.links.values()):
             if link.consumer_id == product_id:
-                self._drop(link)
+                self.drop_link(link)
         del self.products[product_id]
         self.note("data_product", id=product_id)
         return True
@@ -141,7 +149,7 @@ class PortalState(AssetRules):
         port = self.port(port_id)
         for link in tuple(self.links.values()):
             if link.port_id == port_id:
-                self._drop(link)
+                self.drop_link(link)
         for asset in tuple(self.assets.values()):
             asset.links.pop(port_id, None)
         del self.ports[port_id]
@@ -157,7 +165,7 @@ class PortalState(AssetRules):
         mode: str | None = None,
     ) -> str:
         """Ask for a port and return the link's id; an open port approves at once."""
-        self.product(consumer_id)
+        self.consumer(consumer_id)
         port = self.port(port_id)
         self.changeable(port.product_id)
         if port.product_id == consumer_id:
@@ -178,14 +186,14 @@ class PortalState(AssetRules):
         )
         self.links[link.id] = link
         for _ in range(2):
-            self.note("data_product", id=consumer_id)
+            self.note_consumer(consumer_id)
             self.note_link(link)
         if port.access_type in ("public", "unrestricted"):
             self._open(link)
         return link.id
 
     def approve(self, port_id: str, consumer_id: str, *, days: int | None = None) -> None:
-        """Approve a pending request, for ever or for some days."""
+        """Approve a pending request, for ever or for some days; an exploration's is for a month."""
         link = self._decided(port_id, consumer_id, ("pending",), "There is no pending request")
         self._open(link, days=days)
         self.note_link(link)
@@ -207,7 +215,7 @@ class PortalState(AssetRules):
 
     def remove(self, port_id: str, consumer_id: str) -> None:
         """Remove the (first) link of a consumer to a port, whatever its status."""
-        self._drop(self.first_link(port_id, consumer_id))
+        self.drop_link(self.first_link(port_id, consumer_id))
 
     def set_validity(
         self, link_id: str, *, valid_from: date | None = None, valid_until: date | None = None
@@ -234,9 +242,7 @@ class PortalState(AssetRules):
     def _open(self, link: Link, *, days: int | None = None) -> None:
         link.status = "approved"
         if self.style.modern:
+            if days is None and link.consumer_id in self.explorations:
+                days = EXPLORATION_DAYS
             link.valid_from = self.clock().date()
             link.valid_until = None if days is None else link.valid_from + timedelta(days=days)
-
-    def _drop(self, link: Link) -> None:
-        del self.links[link.id]
-        self.note_link(link)
