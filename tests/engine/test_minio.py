@@ -6,6 +6,7 @@ import json
 import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -28,7 +29,8 @@ BY_HAND = json.dumps(policy.document(bucket="lake", own=["hr/"], grants=[])).enc
 
 def new_principal() -> model.Principal:
     product = str(uuid.uuid4())
-    return model.Principal(name=names.principal("sales", product), product_id=product)
+    name = names.principal("sales-of-everything-there-is-in-every-country", product)
+    return model.Principal(name=name, product_id=product)
 
 
 @pytest.fixture
@@ -94,6 +96,11 @@ def give_a_key_a_policy(minio: Minio, name: str, key: str) -> None:
     change_the_account(minio, key, newPolicy=json.loads(BY_HAND))
 
 
+def change_all_at_once(minio: Minio, name: str, key: str) -> None:
+    for change in (give_a_key_a_policy, join_a_group, replace_the_policy, disable_the_user):
+        change(minio, name, key)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -105,6 +112,7 @@ def give_a_key_a_policy(minio: Minio, name: str, key: str) -> None:
         join_a_group,
         disable_a_key,
         give_a_key_a_policy,
+        change_all_at_once,
     ],
     ids=lambda change: change.__name__,
 )
@@ -135,6 +143,17 @@ def test_a_user_that_was_deleted_by_hand_is_made_again_with_its_policy(
     issuer.ensure_principal(principal)
     assert issuer.list_keys(principal) == ()
     assert issuer.holds(principal, DOCUMENT)
+
+
+def test_a_user_that_was_disabled_by_hand_is_enabled_before_a_key_is_made(
+    minio: Minio, issuer: madmin.MinioIssuer, principal: model.Principal, key: model.AccessKey
+) -> None:
+    disable_the_user(minio, principal.name, key.id)
+    with pytest.raises(errors.Conflict):
+        issuer.create_key(principal, keypair.choose(), DOCUMENT)
+    issuer.ensure_principal(principal)
+    issuer.create_key(principal, keypair.choose(), DOCUMENT)
+    assert len(issuer.list_keys(principal)) == 2
 
 
 def test_a_policy_that_was_deleted_by_hand_is_made_again_since_keys_tell_whose_user_it_is(
@@ -178,6 +197,57 @@ def test_a_policy_of_somebody_elses_with_the_name_stays_untouched(
         "arn:aws:s3:::lake/hr/*"
     ]
     assert minio.calls().user(principal.name) is None
+
+
+def test_a_policy_that_somebody_gave_to_another_user_opens_nothing_once_its_product_is_gone(
+    minio: Minio, issuer: madmin.MinioIssuer, principal: model.Principal, key: model.AccessKey
+) -> None:
+    minio.calls().add_user("borrower", "b" * 40)
+    minio.calls().attach(principal.name, "borrower")
+    with pytest.raises(errors.IssuerRejected):
+        issuer.delete_principal(principal)
+    left = minio.calls().policy(principal.name)
+    assert [each["Effect"] for each in left["Statement"]] == ["Deny"]
+    minio.calls().attach("", "borrower")
+    issuer.delete_principal(principal)
+    assert minio.calls().policy(principal.name) is None
+
+
+RIGHTS = (
+    *("ServerInfo", "CreatePolicy", "GetPolicy", "ListUserPolicies", "DeletePolicy"),
+    *("CreateUser", "GetUser", "EnableUser", "DeleteUser", "AttachUserOrGroupPolicy"),
+    *("AddUserToGroup", "CreateServiceAccount", "ListServiceAccounts"),
+    *("UpdateServiceAccount", "RemoveServiceAccount"),
+)
+
+
+def test_the_rights_that_operations_names_are_enough(minio: Minio) -> None:
+    actions = [f"admin:{each}" for each in RIGHTS]
+    document = {
+        "Version": "2012-10-17",
+        "Statement": [{"Effect": "Allow", "Action": actions, "Resource": ["arn:aws:s3:::*"]}],
+    }
+    narrow = model.AccessKey("provisioner", "p" * 40)
+    minio.calls().put_policy("provisioner", json.dumps(document).encode())
+    minio.calls().add_user(narrow.id, narrow.secret)
+    minio.calls().attach("provisioner", narrow.id)
+    issuer = madmin.MinioIssuer(endpoint=minio.endpoint, region="us-east-1", admin=narrow)
+    principal = new_principal()
+    issuer.ensure_principal(principal)
+    issuer.put_policy(principal, DOCUMENT)
+    key = issuer.create_key(principal, keypair.choose(), DOCUMENT)
+    change_all_at_once(minio, principal.name, key.id)
+    issuer.put_policy(principal, DOCUMENT)
+    assert issuer.holds(principal, DOCUMENT)
+    assert principal in issuer.principals()
+    issuer.delete_key(principal, key.id)
+    issuer.delete_principal(principal)
+    assert principal not in issuer.principals()
+
+
+def test_every_right_is_named_in_operations() -> None:
+    text = Path(__file__).parents[2].joinpath("docs/operations.md").read_text()
+    assert [each for each in RIGHTS if f"`admin:{each}`" not in text] == []
 
 
 def test_a_key_id_of_another_principal_is_not_taken_over(

@@ -90,8 +90,9 @@ class MadminIssuer:
         user = None if before is _Standing.ABSENT else self._admin.user(name)
         if user is None:
             self._admin.add_user(name, secrets.token_urlsafe(30))
-        if user is None or not user.policies:
             self._admin.attach(name, name)
+        else:
+            self._repair_user(name, user)
 
     def put_policy(self, principal: model.Principal, document: Mapping[str, Any]) -> None:
         """Replace the canned policy, and put right what else somebody changed by hand."""
@@ -112,13 +113,16 @@ class MadminIssuer:
             self._repair_accounts(name)
 
     def _repair_user(self, name: str, user: api.User) -> None:
-        """Leave the user with its one policy, enabled and in no group."""
-        if user.policies != {name}:
-            self._admin.attach(name, name)
-        if not user.enabled:
-            self._admin.enable_user(name)
+        """Leave the user in no group, enabled, and with its one policy.
+
+        In this order: MinIO takes a disabled user for none at all when a policy is attached.
+        """
         for group in user.groups:
             self._admin.leave(name, group)
+        if not user.enabled:
+            self._admin.enable_user(name)
+        if user.policies != {name}:
+            self._admin.attach(name, name)
 
     def _repair_accounts(self, name: str) -> None:
         """Give every key back what its principal may do."""
@@ -182,7 +186,11 @@ class MadminIssuer:
         for each in self._admin.accounts(name):
             self._admin.delete_account(name, each.id)
         self._admin.delete_user(name)
-        self._admin.delete_policy(name)
+        try:
+            self._admin.delete_policy(name)
+        except errors.IssuerRejected:  # somebody gave it to another user: who shall lose it too
+            self._admin.put_policy(name, _bytes(mark.nothing(principal.product_id)))
+            raise
 
     def principals(self) -> tuple[model.Principal, ...]:
         """List the canned policies that bear our mark."""
