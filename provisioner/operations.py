@@ -151,6 +151,7 @@ def as_json(found: Sequence[model.Record]) -> Iterator[str]:
         yield json.dumps(
             {
                 "id": record.key.id,
+                "kind": record.key.kind,
                 "namespace": record.namespace,
                 "phase": record.phase,
                 "released": record.released_at is not None,
