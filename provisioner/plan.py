@@ -42,9 +42,9 @@ def desired(
     """Turn a reading of the portal into what the product should have.
 
     `view` is None where the portal is sure that there is no such product. `namespaces` maps the
-    producers that own their prefix to the namespaces they have it under, `taken` are namespaces of
-    products among the `grants.first_folders` of the view. Raise `PortalRejected` for a status that we do not know: whatever it means, nothing is made and
-    nothing is released.
+    producers that own their prefix to the namespaces they have it under; `taken` are namespaces
+    of products among the `grants.first_folders` of the view. Raise `PortalRejected` for a status
+    that we do not know: whatever it means, nothing is made and nothing is released.
     """
     if view is None:
         return _sealed(model.Desired(key=key, phase=model.Phase.GONE, product=None), rules)

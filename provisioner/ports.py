@@ -295,7 +295,7 @@ class Records(Protocol):
         """Return the record of a key."""
 
     def by_namespace(self, namespace: str) -> model.Record | None:
-        """Return the record of a namespace; a product's before others, the living before the dead."""
+        """Return the record of a namespace: products first, the living before the released."""
 
     def save(self, record: model.Record, lease: model.Lease) -> None:
         """Write a record; raise `LeaseLost` where the lease is no longer ours."""
