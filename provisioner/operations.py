@@ -186,6 +186,7 @@ def render_into(folder: Path, *, template: Path, namespace: str, text: Mapping[s
         "s3_bucket": "data-products",
         "portal_url": "http://127.0.0.1:8080",
         "product_id": str(uuid.UUID(int=0)),
+        "product_kind": model.Kind.PRODUCT.value,
     }
     made = render.Template(template).render(context, {"domain": "", "owners": "", **text})
     target.mkdir(parents=True)
