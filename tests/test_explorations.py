@@ -175,7 +175,12 @@ def test_its_key_is_replaced_by_age_too() -> None:
 
 def test_a_key_that_does_not_work_is_not_published() -> None:
     world = a_world(alone())
-    world.prober.on_round = lambda: [held.keys.clear() for held in world.issuer.held.values()]
+
+    def lose_every_key() -> None:
+        for held in world.issuer.held.values():
+            held.keys.clear()
+
+    world.prober.on_round = lose_every_key
     assert world.reconcile(WHY).status == "retry"
     assert world.published_key("why") is None
 
