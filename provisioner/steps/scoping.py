@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from provisioner import errors, model, names, plan, policy, ports
+from provisioner import errors, model, plan, policy, ports
 from provisioner.steps import protocol
 
 PRINCIPAL, POLICY, DELETE_PRINCIPAL = "ensure-principal", "put-policy", "delete-principal"
@@ -91,4 +91,6 @@ class Scoping:
 
 def document(record: model.Record, grants: Sequence[model.Grant], *, bucket: str) -> dict[str, Any]:
     """Write the policy of a product with these grants: its principal's, and its role's."""
-    return policy.document(bucket=bucket, own=[names.prefix(record.namespace)], grants=grants)
+    prefix = protocol.own_prefix(record)
+    own = [] if prefix is None else [prefix]
+    return policy.document(bucket=bucket, own=own, grants=grants)
