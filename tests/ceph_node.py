@@ -1,6 +1,7 @@
 """Run a Ceph node of one mon, one osd in memory and one RGW on the loopback, without systemd.
 
-Everything lies in one directory; nothing is replicated, and nothing survives.
+Everything lies in one directory; nothing is replicated, and nothing survives. RGW sends what it has
+at once (`tcp_nodelay`), without which an answer on a kept connection takes 40 ms.
 """
 
 from __future__ import annotations

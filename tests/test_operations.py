@@ -99,3 +99,34 @@ def test_rendering_over_something_is_refused(tmp_path: Path) -> None:
         operations.render_into(tmp_path, template=template, namespace="sales", text=text)
     with pytest.raises(errors.NameRejected):
         operations.render_into(tmp_path, template=template, namespace="..", text=text)
+
+
+@pytest.mark.parametrize(
+    ("issuer", "chooses"), [("iam", False), ("rgw", True), ("rustfs", True), ("minio", True)]
+)
+def test_the_parts_hold_the_issuer_that_is_named(
+    portal: fake_portal.RunningPortal, tmp_path: Path, issuer: str, chooses: bool
+) -> None:
+    environ = {
+        "PROV_DPP_API_URL": portal.url,
+        "PROV_ISSUER": issuer,
+        "S3_ENDPOINT": "http://127.0.0.1:9",
+        "S3_ACCESS_KEY": "nobody",
+        "S3_SECRET_KEY": "knows",
+    }
+    read = settings.load(environ, cwd=tmp_path, serving=False)
+    with operations.opened(read, read_only=True) as parts:
+        assert (parts.issuer.name, parts.issuer.chooses_key_ids) == (issuer, chooses)
+
+
+@pytest.mark.parametrize("issuer", ["rgw", "rustfs", "minio"])
+def test_an_issuer_of_a_self_hosted_engine_without_its_endpoint_stops_the_start(
+    portal: fake_portal.RunningPortal, tmp_path: Path, issuer: str
+) -> None:
+    environ = {"PROV_DPP_API_URL": portal.url, "PROV_ISSUER": issuer}
+    read = settings.load(environ, cwd=tmp_path, serving=False)
+    with (
+        pytest.raises(errors.ConfigurationError, match=f"{issuer} needs an S3_ENDPOINT"),
+        operations.opened(read, read_only=True),
+    ):
+        pass

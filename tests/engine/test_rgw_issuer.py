@@ -304,6 +304,26 @@ def test_an_admin_without_the_rights_is_told_which_it_needs(sales: Sales) -> Non
         issuer.list_keys(sales.principal)
 
 
+def test_the_caps_that_are_documented_are_enough(sales: Sales) -> None:
+    admin = keypair.choose()
+    given = {"access-key": admin.id, "secret-key": admin.secret}
+    caps = {"user-caps": "users=*;metadata=*;user-policy=*"}
+    sales.engine.admin_call("PUT", sales.engine.name("provisioner"), {**given, **caps})
+    engine = dataclasses.replace(sales.engine, admin=admin)
+    issuer, _ = choose.choose(
+        "auto", client=engine.iam(), endpoint=engine.endpoint, engine=engine.as_chosen_from()
+    )
+    holder = engine.holder(sales.document)
+    assert sales.may_put(holder.key)
+    assert issuer.holds(sales.principal, sales.document)
+    assert sales.principal in issuer.principals()
+    issuer.delete_key(sales.principal, sales.old.id)
+    issuer.delete_principal(sales.principal)
+    holder.delete()
+    assert not sales.may_put(holder.key)
+    assert sales.listed() == set()
+
+
 def test_a_policy_as_long_as_they_may_be_is_taken_by_the_engine(sales: Sales) -> None:
     own = [f"sales-{number:04}/" for number in range(1150)]
     document = policy.document(bucket=sales.bucket, own=["sales/", *own], grants=[])
