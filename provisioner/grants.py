@@ -42,13 +42,14 @@ def judge(
     bucket: str,
     scope: Scope,
     allowed_locations: Sequence[str],
-    namespaces: Mapping[str, str],
+    namespaces: Mapping[str, Sequence[str]],
     now: datetime,
 ) -> Judgement:
     """Judge every approved link of a consumer.
 
-    `namespaces` maps the producers that own their prefix to the namespaces they have it under: of
-    any other the prefix may be a dead product's or a stranger's, and opens nothing.
+    `namespaces` maps the producers that own their prefix to the namespaces they have it under,
+    after a rename the earlier ones behind: of any other the prefix may be a dead product's or a
+    stranger's, and opens nothing.
     `allowed_locations` are `bucket/prefix/` patterns for assets elsewhere.
     """
     today = now.astimezone(UTC).date()
@@ -63,20 +64,20 @@ def judge(
             continue
         if producer.status is model.ProductStatus.DELETING:
             continue
-        namespace = namespaces.get(producer.id)
-        if namespace is None:
+        held = namespaces.get(producer.id)
+        if not held:
             refused.append(("ProducerNotReady", f"port {port.id}: its producer has no prefix yet"))
             continue
-        if not (names.is_namespace(namespace) and names.is_namespace(port.namespace)):
+        if not all(map(names.is_namespace, (*held, port.namespace))):
             refused.append(("GrantNameRejected", f"port {port.id} has a name that is not safe"))
             continue
         locations, outside = _locations(
-            port, namespace, bucket=bucket, scope=scope, allowed=allowed_locations
+            port, held, bucket=bucket, scope=scope, allowed=allowed_locations
         )
         refused.extend(("AssetOutside", f"asset {asset} opens nothing here") for asset in outside)
         grant = model.Grant(
             producer_id=producer.id,
-            producer_namespace=namespace,
+            producer_namespace=held[0],
             port_id=port.id,
             port_namespace=port.namespace,
             access=model.Access.WRITE if link.mode == "write" else model.Access.READ,
@@ -143,26 +144,30 @@ def _wider(one: model.Grant | None, other: model.Grant) -> model.Grant:
 
 
 def _locations(
-    port: model.OutputPort, namespace: str, *, bucket: str, scope: Scope, allowed: Sequence[str]
+    port: model.OutputPort,
+    namespaces: Sequence[str],
+    *,
+    bucket: str,
+    scope: Scope,
+    allowed: Sequence[str],
 ) -> tuple[tuple[model.Location, ...], tuple[str, ...]]:
     """Return the places a port opens, its own first, and the ids of assets that open nothing."""
-    own = names.prefix(namespace)
-    if scope is Scope.PRODUCT:
-        first = model.Location(bucket=bucket, prefix=own)
-    else:
-        first = model.Location(bucket=bucket, prefix=names.port_prefix(namespace, port.namespace))
+    owns = [model.Location(bucket=bucket, prefix=names.prefix(each)) for each in namespaces]
+    first = owns
+    if scope is Scope.OUTPUT_PORT:
+        prefixes = [names.port_prefix(each, port.namespace) for each in namespaces]
+        first = [model.Location(bucket=bucket, prefix=prefix) for prefix in prefixes]
     found: set[model.Location] = set()
     outside: list[str] = []
     for asset in port.assets:
         if asset.status != "active" or asset.configuration_type != S3_ASSET:
             continue
         location = asset_location(asset)
-        if location is None or not _may_open(location, own, bucket, allowed):
-            whole = location == model.Location(bucket=bucket, prefix=own)
-            outside += [] if whole else [asset.id]
+        if location is None or not _may_open(location, owns, allowed):
+            outside += [] if location in owns else [asset.id]
             continue
         found.add(location)
-    return (first, *sorted(found - {first})), tuple(sorted(outside))
+    return (*first, *sorted(found - {*first})), tuple(sorted(outside))
 
 
 def asset_location(asset: model.Asset) -> model.Location | None:
@@ -174,13 +179,16 @@ def asset_location(asset: model.Asset) -> model.Location | None:
     return model.Location(bucket=asset.bucket, prefix=f"{path}/")
 
 
-def _may_open(location: model.Location, own: str, bucket: str, allowed: Sequence[str]) -> bool:
+def _may_open(
+    location: model.Location, owns: Sequence[model.Location], allowed: Sequence[str]
+) -> bool:
     """Tell whether an asset lies strictly below its producer's prefix, or where a setting allows.
 
     The asset that we register for the whole prefix opens nothing.
     """
-    if location.bucket == bucket and location.prefix.startswith(own):
-        return location.prefix != own
+    for own in owns:
+        if location.bucket == own.bucket and location.prefix.startswith(own.prefix):
+            return location != own
     full = f"{location.bucket}/{location.prefix}"
     return any(_below(full, pattern) for pattern in allowed)
 

@@ -15,7 +15,7 @@ def condition(kind: str, message: str, now: datetime) -> model.Condition:
 
 
 def renamed(product: model.Product, record: model.Record, now: datetime) -> model.Condition:
-    """Say that folder and prefix keep their name: moving them comes in a later release."""
+    """Say that folder and prefix keep the old name until what is in the way has gone."""
     message = f"the portal says {product.namespace!a}; provisioned as {record.namespace}"
     return condition("RenamePending", message, now)
 

@@ -35,13 +35,13 @@ def desired(
     view: model.PortalView | None,
     *,
     rules: Rules,
-    namespaces: Mapping[str, str],
+    namespaces: Mapping[str, Sequence[str]],
     now: datetime,
 ) -> model.Desired:
     """Turn a reading of the portal into what the product should have.
 
     `view` is None where the portal is sure that there is no such product. `namespaces` maps the
-    producers that own their prefix to the namespaces they have it under. Raise
+    producers that own their prefix to the namespaces they have it under, the newest first. Raise
     `PortalRejected` for a status that we do not know: whatever it means, nothing is made and
     nothing is released.
     """

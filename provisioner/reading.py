@@ -50,13 +50,13 @@ class Readings:
         A link opens nothing until its producer has a prefix of its own. Foreseeing, producers
         that the store does not know yet count as provisioned.
         """
-        namespaces: dict[str, str] = {}
+        namespaces: dict[str, tuple[str, ...]] = {}
         for producer in view.producers if view else ():
             known = self._records.load(model.Key.product(producer.id))
             if known is not None and known.prefix:
-                namespaces[producer.id] = known.namespace
+                namespaces[producer.id] = known.namespaces
             elif known is None and foreseeing:
-                namespaces[producer.id] = producer.namespace
+                namespaces[producer.id] = (producer.namespace,)
         wanted = plan.desired(
             key, view, rules=self._rules, namespaces=namespaces, now=self._clock()
         )
@@ -77,9 +77,13 @@ class Readings:
                 return first
             ours = self._rules.finalizer in (product.finalizers or ())
             return _as_if_provisioned(first) if ours else None
-        if known.prefix or known.workspace.rendered or known.credentials.principal:
+        bears = known.prefix or known.workspace.rendered or known.credentials.principal
+        if bears or known.released_at or known.namespace == product.namespace:
             return known
-        return dataclasses.replace(known, namespace=product.namespace)
+        # A run that stopped may have marked the prefix of the old name.
+        left = model.Former(namespace=known.namespace, closed=True)
+        former = (*known.former, left) if names.is_namespace(known.namespace) else known.former
+        return dataclasses.replace(known, namespace=product.namespace, former=former)
 
 
 def _as_if_provisioned(record: model.Record) -> model.Record:

@@ -16,7 +16,7 @@ def judge(
     *,
     scope: grants.Scope = grants.Scope.OUTPUT_PORT,
     allowed: tuple[str, ...] = (),
-    namespaces: dict[str, str] | None = None,
+    namespaces: dict[str, tuple[str, ...]] | None = None,
     now: datetime = b.NOW,
 ) -> grants.Judgement:
     return grants.judge(
@@ -24,7 +24,7 @@ def judge(
         bucket="lake",
         scope=scope,
         allowed_locations=allowed,
-        namespaces={b.SALES: "sales"} if namespaces is None else namespaces,
+        namespaces={b.SALES: ("sales",)} if namespaces is None else namespaces,
         now=now,
     )
 
@@ -166,7 +166,7 @@ def test_a_producer_without_a_prefix_of_its_own_opens_nothing_and_it_is_said() -
 
 
 def test_a_producer_is_read_where_it_is_provisioned() -> None:
-    judged = judge(b.a_consumer_view(b.a_link()), namespaces={b.SALES: "sales-old"})
+    judged = judge(b.a_consumer_view(b.a_link()), namespaces={b.SALES: ("sales-old",)})
     assert opened(judged) == ["lake/sales-old/orders/"]
 
 

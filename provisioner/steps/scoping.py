@@ -90,5 +90,9 @@ class Scoping:
 
 
 def document(record: model.Record, grants: Sequence[model.Grant], *, bucket: str) -> dict[str, Any]:
-    """Write the policy of a product with these grants: its principal's, and its role's."""
-    return policy.document(bucket=bucket, own=[names.prefix(record.namespace)], grants=grants)
+    """Write the policy of a product with these grants: its principal's, and its role's.
+
+    After a rename it has two homes.
+    """
+    own = [names.prefix(each) for each in record.namespaces]
+    return policy.document(bucket=bucket, own=own, grants=grants)
