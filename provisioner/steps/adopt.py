@@ -71,10 +71,10 @@ class AdoptStep:
             run.effect(_PREFIX)
             self._store.adopt(namespace, record.key.id)
         if adopts_folder:
+            # First: its files are the users', and no template must count as rendered there.
+            run.save(workspace=dataclasses.replace(record.workspace, rendered=True, folder=""))
             run.effect(_FOLDER)
             self._workspaces.adopt(namespace, record.key.id)
-            # Its files are the users', whatever template they come from.
-            run.save(workspace=dataclasses.replace(record.workspace, rendered=True, folder=""))
 
     def _prefix_owner(self, record: model.Record, namespace: str) -> str | None:
         """Return who has a prefix that is in the way; "" for nobody, None where none is."""
