@@ -64,6 +64,7 @@ class MemoryObjectStore:
         self.objects.setdefault(f"{policy.check_prefix(prefix)}.keep", b"")
 
     def adopt(self, namespace: str, product_id: str) -> None:
+        names.check_namespace(namespace)
         self._write()
         self.objects[_mark(namespace)] = product_id.encode()
 
