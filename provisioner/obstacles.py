@@ -20,6 +20,17 @@ def renamed(product: model.Product, record: model.Record, now: datetime) -> mode
     return condition("RenamePending", message, now)
 
 
+def is_in_the_way(record: model.Record) -> bool:
+    """Tell whether something of somebody else's keeps a living product from its place."""
+    lives = record.phase is model.Phase.ACTIVE and record.released_at is None
+    return lives and any(each.type in ("NotOurs", "AdoptRefused") for each in record.conditions)
+
+
+def has_remains(record: model.Record) -> bool:
+    """Tell whether a product is released and what it left was not purged."""
+    return record.released_at is not None and record.purged_at is None
+
+
 def since(
     found: Sequence[model.Condition], before: Sequence[model.Condition]
 ) -> tuple[model.Condition, ...]:
