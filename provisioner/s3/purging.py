@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from provisioner import errors
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 _ABSENT = frozenset({"NoSuchBucket", "404"})
 _GONE = frozenset({"NoSuchUpload", "NoSuchKey", "404"})
 _UNKNOWN = frozenset({"NotImplemented", "MethodNotAllowed"})
-_OBJECTS, _UPLOADS = 1000, 100
+_OBJECTS = 1000
 
 
 def purge(client: S3Client, bucket: str, prefix: str) -> bool:
@@ -66,22 +67,43 @@ def _delete(client: S3Client, bucket: str, found: list[dict[str, str]]) -> None:
 
 
 def _abort_uploads(client: S3Client, bucket: str, prefix: str) -> bool:
-    """Abort uploads that were never finished, as far as the engine lists them by prefix."""
+    """Abort uploads that were never finished; True where there were any.
+
+    Asked for a prefix MinIO lists none, so that all of the bucket's are looked through as well.
+    """
+    uploads = next(_uploads(client, bucket, Prefix=prefix), [])
+    for page in _uploads(client, bucket) if not uploads else ():
+        uploads += [each for each in page if each["Key"].startswith(prefix)]
+    for each in uploads:
+        _abort(client, bucket, each)
+    return bool(uploads)
+
+
+def _uploads(client: S3Client, bucket: str, **where: str) -> Iterator[list[dict[str, Any]]]:
+    """List unfinished uploads page by page; none where the engine does not list them."""
+    more: dict[str, str] | None = {}
+    while more is not None:
+        page = _page(client, bucket, where | more)
+        yield list(page.get("Uploads", []))
+        more = None
+        if page.get("IsTruncated"):
+            more = {
+                "KeyMarker": page["NextKeyMarker"],
+                "UploadIdMarker": page["NextUploadIdMarker"],
+            }
+
+
+def _page(client: S3Client, bucket: str, arguments: dict[str, str]) -> dict[str, Any]:
+    wanted: Any = arguments
     try:
         page: Any = s3_client.call(
-            lambda: client.list_multipart_uploads(
-                Bucket=bucket, Prefix=prefix, MaxUploads=_UPLOADS
-            ),
-            tolerate=_ABSENT,
+            lambda: client.list_multipart_uploads(Bucket=bucket, **wanted), tolerate=_ABSENT
         )
     except errors.PermanentError as exc:
         if exc.attributes.get("code") not in _UNKNOWN:
             raise
-        return False
-    uploads = (page or {}).get("Uploads", [])
-    for each in uploads:
-        _abort(client, bucket, each)
-    return bool(uploads)
+        return {}
+    return page or {}
 
 
 def _abort(client: S3Client, bucket: str, upload: dict[str, Any]) -> None:
