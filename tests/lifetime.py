@@ -41,7 +41,7 @@ class Lifetime:
         self.bucket = engine.name("lifetime")
         self._folder = folder
         _template(folder / "template")
-        environ = {
+        self.environ = {
             "PROV_DPP_API_URL": portal.url,
             "PROV_ISSUER": "auto",
             "S3_ENDPOINT": engine.endpoint,
@@ -53,9 +53,9 @@ class Lifetime:
             "PROV_ROTATION_GRACE_SECONDS": "0",
             "PROV_ON_DELETE": "archive",
         }
-        read = settings.load(environ, cwd=folder, serving=False)
+        self.settings = settings.load(self.environ, cwd=folder, serving=False)
         self._opened = contextlib.ExitStack()
-        self._parts = self._opened.enter_context(operations.opened(read))
+        self._parts = self._opened.enter_context(operations.opened(self.settings))
         self._clients: dict[model.AccessKey, S3Client] = {}
         self.portal.create_lifecycle("Ready")
         self.sales = self.portal.create_product("sales", name="Sales")

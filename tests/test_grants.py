@@ -191,3 +191,27 @@ def test_a_wildcard_of_an_allowed_location_never_stands_for_a_slash(
     view = b.a_consumer_view(b.a_link(), port=b.a_port(assets=(asset,)))
     found = opened(judge(view, allowed=(pattern,)))
     assert found == ["lake/sales/orders/"] + ([f"ext/{path}/"] if opens else [])
+
+
+def test_after_a_rename_a_port_is_open_at_its_producers_old_place_too() -> None:
+    below = b.a_port(assets=(b.an_asset("sales-old/exports/day"), b.an_asset("sales-old")))
+    judged = judge(
+        b.a_consumer_view(b.a_link(), port=below),
+        namespaces={b.SALES: ("sales", "sales-old")},
+    )
+    assert opened(judged) == [
+        "lake/sales/orders/",
+        "lake/sales-old/orders/",
+        "lake/sales-old/exports/day/",
+    ]
+    assert judged.grants[0].producer_namespace == "sales"
+    assert judged.refused == ()
+
+
+def test_after_a_rename_all_of_a_producer_is_both_its_places() -> None:
+    judged = judge(
+        b.a_consumer_view(b.a_link()),
+        scope=grants.Scope.PRODUCT,
+        namespaces={b.SALES: ("sales", "sales-old")},
+    )
+    assert opened(judged) == ["lake/sales/", "lake/sales-old/"]

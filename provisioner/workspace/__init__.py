@@ -121,8 +121,10 @@ class CookiecutterWorkspaces:
         """Give a workspace another name, by one rename; one that has it already is success."""
         _check_id(product_id)
         names.check_namespace(old)
-        with self._disk(new), self._opened() as root, root.own_folder(claims.PRIVATE) as private:
-            moving.move(root, private, old, new, product_id)
+        with self._disk(new), self._opened() as root:
+            self._sweep(root)
+            with root.own_folder(claims.PRIVATE) as private:
+                moving.move(root, private, old, new, product_id)
         _log.info("moved a workspace", namespace=new, product_id=product_id)
 
     def adopt(self, namespace: str, product_id: str) -> None:
