@@ -172,13 +172,20 @@ def test_a_prefix_that_cannot_be_looked_at_is_not_given_up(world: MemoryWorld) -
     assert world.record(SALES).namespaces == ("sales-eu", "sales")
 
 
-def test_a_policy_that_is_being_written_is_waited_for(world: MemoryWorld) -> None:
+@pytest.mark.parametrize("behind", ["principal", "role"])
+def test_a_policy_that_is_not_known_to_be_written_is_waited_for(
+    world: MemoryWorld, behind: str
+) -> None:
     del world.objects.objects[DATA]
     rename(world, "sales-eu")
     world.settle(SALES)
     world.clock.advance(GRACE_SECONDS)
-    held = dataclasses.replace(world.record(MARKETING).credentials, policy_digest="")
-    unsure = dataclasses.replace(world.record(MARKETING), credentials=held, grants=())
+    known = dataclasses.replace(world.record(MARKETING), grants=())
+    if behind == "principal":
+        held = dataclasses.replace(known.credentials, policy_digest="")
+        unsure = dataclasses.replace(known, credentials=held)
+    else:
+        unsure = dataclasses.replace(known, role=model.RoleState(name="r", policy_digest="old"))
     world.store.records._state.records[MARKETING] = unsure
     assert world.reconcile(SALES).status == "retry"
     assert world.objects.owner("sales") == b.SALES

@@ -17,12 +17,11 @@ import contextlib
 import dataclasses
 from datetime import datetime, timedelta
 
-from provisioner import errors, model, names, ports
-from provisioner.steps import protocol
+from provisioner import errors, model, names, policy, ports
+from provisioner.steps import protocol, scoping
 
 CLAIM, KEEP, RENAME = "claim-new-prefix", "keep-new-prefix", "rename"
 CLOSE, FREE = "close-former", "free-former"
-_WAIT_SECONDS = 15.0
 
 
 class RenameStep:
@@ -179,10 +178,7 @@ class FormerStep:
                     "objects appeared in an earlier prefix; it is opened again", delay_seconds=1.0
                 )
             if self._is_open(prefix):
-                raise errors.Conflict(
-                    "a consumer's policy still opens a prefix that is to be given up",
-                    delay_seconds=_WAIT_SECONDS,
-                )
+                raise errors.Conflict("a policy may still open a prefix that is to be given up")
             run.effect(FREE)
             self._store.disown(namespace, product_id)
         run.save(former=tuple(e for e in run.record.former if e.namespace != namespace))
@@ -192,8 +188,12 @@ class FormerStep:
         return any(self._may_open(record, prefix) for record in self._records.known())
 
     def _may_open(self, record: model.Record, prefix: str) -> bool:
-        held = record.credentials
+        """Tell whether the principal's policy, or the role's, opens it as far as we know."""
+        held, role = record.credentials, record.role
         unsure = held.current is not None and not held.policy_digest
+        if role.name and not unsure:
+            document = scoping.document(record, record.grants, bucket=self._bucket)
+            unsure = role.policy_digest != policy.digest(document)
         places = (place for grant in record.grants for place in grant.locations)
         return unsure or any(
             place.bucket == self._bucket and place.prefix.startswith(prefix) for place in places
