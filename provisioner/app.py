@@ -123,6 +123,7 @@ class Service:
             "resync": self._resync_timer.begun,
         }
         well = all(facts.values())
+        facts["issuer"] = self.parts.issuer.name
         held_back = flags.get(resync.MASS_DELETION) if store_well else None
         return well, {**facts, "mass_deletion": held_back} if held_back else facts
 

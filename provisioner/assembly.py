@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from provisioner import (
+    engine,
     errors,
     grants,
     observer,
@@ -47,9 +47,6 @@ from provisioner.steps import (
 )
 from provisioner.steps import workspace as workspace_step
 from provisioner.workspace import extensions
-
-if TYPE_CHECKING:
-    from mypy_boto3_iam import IAMClient
 
 FINALIZER = "sqlmesh-provisioner"
 _LEASE_SECONDS = 30.0
@@ -115,7 +112,8 @@ def assemble(
         api_key=settings.dpp_api_key,
         oauth_client=_oauth_client(settings),
     )
-    issuer, objects = _issuer(settings), _objects(settings)
+    objects = engine.objects(settings)
+    issuer = engine.issuer(settings, objects, clock=clock)
     prober = s3.S3Prober(
         endpoint=settings.s3_endpoint, region=settings.s3_region, bucket=settings.s3_bucket
     )
@@ -212,49 +210,16 @@ def _surroundings(settings: Settings) -> workspace_step.Surroundings:
     )
 
 
-def _issuer(settings: Settings) -> ports.Issuer:
-    """Return the issuer that the settings name; `auto` finds out when it is first used."""
-    issuer, how = choose.choose(
-        settings.issuer.value, client=_iam(settings), endpoint=settings.iam_endpoint
-    )
-    _log.info("issuer", chosen=how)
-    return issuer
-
-
-def _iam(settings: Settings) -> IAMClient:
-    return s3.connect(
-        endpoint=settings.iam_endpoint,
-        region=settings.s3_region,
-        access_key=settings.s3_access_key,
-        secret_key=settings.s3_secret_key,
-        service="iam",
-    )
-
-
 def _role_step(settings: Settings, issuer: ports.Issuer) -> role.RoleStep:
     """Keep roles where they are asked for, and otherwise delete those that we made."""
     wanted = None
     if settings.role_name and settings.role_trust_policy:
         wanted = role.Wanted(template=settings.role_name, trust=settings.role_trust_policy)
     return role.RoleStep(
-        roles.IamRoles(_iam(settings)),
+        roles.IamRoles(engine.iam(settings, settings.iam_endpoint)),
         wanted,
         bucket=settings.s3_bucket,
-        engine=lambda: issuer.name,
-    )
-
-
-def _objects(settings: Settings) -> s3.S3Store:
-    return s3.S3Store(
-        s3.connect(
-            endpoint=settings.s3_endpoint,
-            region=settings.s3_region,
-            access_key=settings.s3_access_key,
-            secret_key=settings.s3_secret_key,
-        ),
-        bucket=settings.s3_bucket,
-        region=settings.s3_region,
-        create_bucket=settings.s3_create_bucket,
+        engine=lambda: choose.kind(issuer),
     )
 
 

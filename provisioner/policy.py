@@ -65,6 +65,21 @@ def with_batch_delete(document: Mapping[str, Any]) -> dict[str, Any]:
     return {**document, "Statement": [*document["Statement"], *batch]}
 
 
+def with_versions(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Allow reading a version of whatever object the document allows reading.
+
+    rustfs asks for it on a bucket that keeps versions, even where none is named.
+    """
+    return {**document, "Statement": [_versioned(each) for each in document["Statement"]]}
+
+
+def _versioned(statement: Mapping[str, Any]) -> dict[str, Any]:
+    actions = list(statement["Action"])
+    if "s3:GetObject" in actions:
+        actions.append("s3:GetObjectVersion")
+    return {**statement, "Action": actions}
+
+
 def text(document: Mapping[str, Any]) -> str:
     """Write a document as compact JSON: spaces count at some engines and break others.
 
@@ -87,6 +102,11 @@ def check_prefix(prefix: str) -> str:
     if not _PREFIX.fullmatch(prefix):
         raise errors.NameRejected("the prefix is not safe in a policy", prefix=ascii(prefix)[:160])
     return prefix
+
+
+def is_safe(location: model.Location) -> bool:
+    """Tell whether a place reaches nothing beyond itself: of any other a document is refused."""
+    return names.is_bucket(location.bucket) and _PREFIX.fullmatch(location.prefix) is not None
 
 
 def _checked(location: model.Location) -> model.Location:
@@ -158,5 +178,5 @@ def _allow(sid: str, actions: Sequence[str], resources: Sequence[str]) -> dict[s
 
 
 def _nothing() -> dict[str, Any]:
-    """Deny everything: a policy without any statement is refused by engines."""
-    return {"Sid": "Nothing", "Effect": "Deny", "Action": ["s3:*"], "Resource": ["*"]}
+    """Deny everything: a policy without any statement is refused by engines, `*` alone by one."""
+    return {"Sid": "Nothing", "Effect": "Deny", "Action": ["s3:*"], "Resource": [_arn("*")]}

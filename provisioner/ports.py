@@ -96,12 +96,19 @@ class Prober(Protocol):
     """Prove a key by using it."""
 
     def prove(
-        self, key: model.AccessKey, prefix: str, *, rounds: int, pause_seconds: float
+        self,
+        key: model.AccessKey,
+        prefix: str | None,
+        *,
+        rounds: int,
+        pause_seconds: float,
+        readable: Sequence[model.Location] = (),
     ) -> bool:
         """List, put, get and delete a probe below the prefix, `rounds` times in a row.
 
-        False where the engine refuses the key or a call; raise `StorageUnavailable` where it
-        does not answer.
+        Without a prefix of its own, list the first of the `readable` places in our bucket; where
+        there is none either, the engine must know the key, whatever it then refuses. False where
+        the engine refuses the key or a call; raise `StorageUnavailable` where it does not answer.
         """
 
 
@@ -310,6 +317,9 @@ class Records(Protocol):
 
     def load(self, key: model.Key) -> model.Record | None:
         """Return the record of a key."""
+
+    def by_namespace(self, namespace: str) -> model.Record | None:
+        """Return the record of a namespace: products first, the living before the released."""
 
     def save(self, record: model.Record, lease: model.Lease) -> None:
         """Write a record; raise `LeaseLost` where the lease is no longer ours."""

@@ -1,6 +1,7 @@
 """Run a Ceph node of one mon, one osd in memory and one RGW on the loopback, without systemd.
 
-Everything lies in one directory; nothing is replicated, and nothing survives.
+Everything lies in one directory; nothing is replicated, and nothing survives. RGW sends what it has
+at once (`tcp_nodelay`), without which an answer on a kept connection takes 40 ms.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ osd memory target = 939524096
 osd class load list = *
 osd class default list = *
 [client.rgw.a]
-rgw frontends = beast endpoint=127.0.0.1:{s3_port}
+rgw frontends = beast endpoint=127.0.0.1:{s3_port} tcp_nodelay=1
 rgw enable apis = s3, iam, sts, admin
 rgw thread pool size = 32
 """

@@ -36,6 +36,7 @@ class MemoryWorld:
         *views: model.PortalView,
         lifecycle: str = "Ready",
         scope: grants.Scope = grants.Scope.OUTPUT_PORT,
+        allowed_locations: tuple[str, ...] = (),
         chooses_key_ids: bool = False,
         role_wanted: role.Wanted | None = None,
         purge_delay_seconds: int | None = None,
@@ -80,7 +81,9 @@ class MemoryWorld:
             portal=self.portal,
             records=self.store.records,
             asks=self.store.asks,
-            rules=plan.Rules(bucket=BUCKET, finalizer="ours"),
+            rules=plan.Rules(
+                bucket=BUCKET, scope=scope, allowed_locations=allowed_locations, finalizer="ours"
+            ),
             clock=self.clock,
         )
         self.observer = observer.Observer(readings, steps=steps, clock=self.clock)

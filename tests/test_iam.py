@@ -8,16 +8,12 @@ import pytest
 from botocore.stub import Stubber
 
 from provisioner import errors, model, policy, s3
-from provisioner.issuers import allowances, choose, iam, iam_api
+from provisioner.issuers import allowances, iam, iam_api
 from provisioner.s3 import client as s3_client
-from tests import canned_server
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
 
-    from tests import engines
-
-pytest_plugins = ["tests.engines"]
 SALES = "6f1e2d3c-0000-4000-8000-000000000001"
 SECRET = "s3cr3t/of+the+admin/which+nobody+may+see"
 NAME = "dp-sales-6f1e2d3c"
@@ -515,79 +511,3 @@ def test_a_user_that_may_not_be_made_is_refused_without_a_second_try() -> None:
     stubber.add_client_error("create_user", "AccessDenied", http_status_code=403)
     with pytest.raises(errors.IssuerRejected):
         issuer.ensure_principal(PRINCIPAL)
-
-
-@pytest.mark.parametrize(
-    ("name", "endpoint", "settles"),
-    [
-        ("iam", None, 10.0),
-        ("auto", None, 10.0),
-        ("iam", "https://iam.amazonaws.com", 10.0),
-        ("auto", "https://iam.cn-north-1.amazonaws.com.cn", 10.0),
-        ("iam", "http://rgw:8080", 0.0),
-        ("auto", "http://rgw:8080", 0.0),
-        ("auto", "http://amazonaws.com.example:8080", 0.0),
-    ],
-)
-def test_only_aws_is_given_time_to_settle(name: str, endpoint: str | None, settles: float) -> None:
-    issuer, how = choose.choose(name, client=client_of("http://127.0.0.1:9"), endpoint=endpoint)
-    assert (issuer.settle_seconds, issuer.chooses_key_ids) == (settles, False)
-    assert how.startswith("iam")
-    assert isinstance(issuer, choose.AskingIssuer) is (name == "auto" and settles == 0)
-
-
-@pytest.mark.parametrize("name", ["rustfs", "minio", "rgw"])
-def test_an_issuer_of_a_later_release_stops_the_start(name: str) -> None:
-    with pytest.raises(errors.ConfigurationError) as caught:
-        choose.choose(name, client=client_of("http://127.0.0.1:9"), endpoint=None)
-    assert str(caught.value).startswith(f"PROV_ISSUER: {name} comes in a later release")
-
-
-def test_an_unknown_issuer_is_refused_without_its_value() -> None:
-    with pytest.raises(errors.ConfigurationError) as caught:
-        choose.choose("mystery", client=client_of("http://127.0.0.1:9"), endpoint=None)
-    assert str(caught.value) == "PROV_ISSUER: expects auto or iam"
-
-
-@pytest.mark.parametrize(
-    ("status", "said", "content_type"),
-    [
-        (405, b"<Error><Code>MethodNotAllowed</Code></Error>", "application/xml"),
-        (
-            403,
-            b"<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>",
-            "text/xml",
-        ),
-        (404, b"not found", "text/plain"),
-        (200, b"", "text/plain"),
-        (200, b"<html><body>a console</body></html>", "text/html"),
-        (200, b'{"json": true}', "application/json"),
-    ],
-)
-def test_an_endpoint_that_is_no_iam_is_refused_and_the_choices_are_named(
-    status: int, said: bytes, content_type: str
-) -> None:
-    with canned_server.canned(status, said, content_type) as endpoint:
-        issuer, _ = choose.choose("auto", client=client_of(endpoint), endpoint=endpoint)
-        with pytest.raises(errors.IssuerRejected) as caught:
-            issuer.list_keys(PRINCIPAL)
-    assert all(
-        each in caught.value.message for each in ("IAM_ENDPOINT", "iam", "rustfs", "minio", "rgw")
-    )
-
-
-def test_an_engine_that_is_down_at_first_is_asked_again(moto: engines.Engine) -> None:
-    client = s3.connect(
-        endpoint=moto.endpoint,
-        region="us-east-1",
-        access_key=moto.admin.id,
-        secret_key=moto.admin.secret,
-        service="iam",
-    )
-    down = client_of(closed_endpoint())
-    inner = iam.IamIssuer(down)
-    issuer = choose.AskingIssuer(inner)
-    with pytest.raises(errors.IssuerUnavailable):
-        issuer.list_keys(PRINCIPAL)
-    inner._client = client
-    assert issuer.list_keys(model.Principal(name=moto.name("nobody"), product_id=SALES)) == ()

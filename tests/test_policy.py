@@ -197,7 +197,7 @@ def test_batch_delete_is_allowed_on_buckets_only_where_asked_for() -> None:
 def test_a_principal_without_prefix_and_grants_is_denied_everything() -> None:
     document = policy.document(bucket="lake", own=[], grants=[])
     assert document["Statement"] == [
-        {"Sid": "Nothing", "Effect": "Deny", "Action": ["s3:*"], "Resource": ["*"]}
+        {"Sid": "Nothing", "Effect": "Deny", "Action": ["s3:*"], "Resource": ["arn:aws:s3:::*"]}
     ]
 
 
@@ -383,3 +383,12 @@ def test_the_evaluator_matches_wildcards_literally_otherwise(
     pattern: str, text: str, expected: bool
 ) -> None:
     assert policy_evaluator.matches(pattern, text) is expected
+
+
+def test_versions_may_be_read_wherever_objects_may_and_nowhere_else() -> None:
+    plain = policy.document(bucket="lake", own=["sales/"], grants=[])
+    versioned = policy.with_versions(plain)
+    for before, after in zip(plain["Statement"], versioned["Statement"], strict=True):
+        more = ["s3:GetObjectVersion"] if "s3:GetObject" in before["Action"] else []
+        assert after == {**before, "Action": [*before["Action"], *more]}
+    assert any("s3:GetObjectVersion" in each["Action"] for each in versioned["Statement"])

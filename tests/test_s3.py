@@ -56,6 +56,23 @@ def test_nothing_heavy_is_imported_before_the_first_call() -> None:
     assert done.stdout == "[]\n"
 
 
+@pytest.mark.parametrize(
+    ("answer", "keeps"),
+    [({}, False), ({"Status": "Enabled"}, True), ({"Status": "Suspended"}, True)],
+)
+def test_a_bucket_that_ever_kept_versions_keeps_them(answer: Any, keeps: bool) -> None:
+    store, stubber = stubbed()
+    stubber.add_response("get_bucket_versioning", answer, {"Bucket": "lake"})
+    assert store.keeps_versions() is keeps
+    stubber.assert_no_pending_responses()
+
+
+def test_a_bucket_that_is_missing_keeps_no_versions() -> None:
+    store, stubber = stubbed()
+    stubber.add_client_error("get_bucket_versioning", "NoSuchBucket", http_status_code=404)
+    assert not store.keeps_versions()
+
+
 def test_a_client_is_made_once_for_all_threads() -> None:
     client: Any = s3.connect(
         endpoint="http://127.0.0.1:9", region="us-east-1", access_key="a", secret_key="b"

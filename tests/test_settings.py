@@ -591,11 +591,29 @@ def test_locations_that_are_taken(given: str, load: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["lake/raw", "lake/", "*/raw/", "lake/../raw/", "lake//", "s3://lake/raw/", "lake/.x/"]
+    "given",
+    [
+        "lake/raw",
+        "lake/",
+        "*/raw/",
+        "la?e/raw/",
+        "lake/../raw/",
+        "lake//",
+        "s3://lake/raw/",
+        "lake/.x/",
+    ],
 )
 def test_locations_that_are_refused(given: str, problems: Any) -> None:
     (line,) = problems(PROV_ALLOWED_LOCATIONS=f"good/one/,{given}")
     assert line.startswith("PROV_ALLOWED_LOCATIONS: expects bucket/prefix/ patterns")
+
+
+@pytest.mark.parametrize("given", ["lake/*/", "lake/r?w/x/", "other/x/,lake/team-*/open/"])
+def test_in_our_own_bucket_the_first_folder_is_named(given: str, load: Any, problems: Any) -> None:
+    (line,) = problems(S3_BUCKET="lake", PROV_ALLOWED_LOCATIONS=given)
+    assert line == "PROV_ALLOWED_LOCATIONS: expects no wildcard in the first folder of S3_BUCKET"
+    assert load(S3_BUCKET="other-lake", PROV_ALLOWED_LOCATIONS=given).allowed_locations
+    assert load(S3_BUCKET="lake", PROV_ALLOWED_LOCATIONS="lake/raw/*/").allowed_locations
 
 
 @pytest.mark.parametrize("given", ["role", "r-{name}", "{namespace}{namespace}", "r {namespace}"])

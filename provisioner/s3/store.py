@@ -52,6 +52,13 @@ class S3Store:
             self._limit_uploads()
             self._uploads_limited = True
 
+    def keeps_versions(self) -> bool:
+        """Tell whether there are versions of objects in the bucket; False where it is missing."""
+        answer = s3_client.call(
+            lambda: self._client.get_bucket_versioning(Bucket=self._bucket), tolerate=_ABSENT
+        )
+        return answer is not None and "Status" in answer
+
     def _found(self) -> bool:
         """Look at the bucket by a listing: an error of a HEAD has no code that says why."""
         try:

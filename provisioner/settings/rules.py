@@ -59,6 +59,7 @@ def complete(findings: Findings, *, cwd: Path, machine: Machine, serving: bool) 
     _owner(findings, machine)
     _engine(findings)
     _roles(findings)
+    _locations(findings)
     _store(findings, cwd)
 
 
@@ -157,6 +158,14 @@ def _roles(findings: Findings) -> None:
         findings.refuse("PROV_ROLE_TRUST_POLICY", "to be set, as PROV_ROLE_NAME is")
     if findings.values["issuer"] not in {types.Issuer.AUTO, types.Issuer.IAM}:
         findings.refuse("PROV_ROLE_NAME", "PROV_ISSUER to be iam, or auto that finds it")
+
+
+def _locations(findings: Findings) -> None:
+    """Refuse a pattern that could open, in our own bucket, the prefix of a product to come."""
+    own = f"{findings.values['s3_bucket']}/"
+    ours = [each for each in findings.values["allowed_locations"] if each.startswith(own)]
+    if any(set("*?") & set(each.split("/")[1]) for each in ours):
+        findings.refuse("PROV_ALLOWED_LOCATIONS", "no wildcard in the first folder of S3_BUCKET")
 
 
 def _store(findings: Findings, cwd: Path) -> None:

@@ -160,7 +160,8 @@ SETTINGS: tuple[Setting, ...] = (
         "PROV_ALLOWED_LOCATIONS",
         types.locations,
         "`bucket/prefix/` patterns outside the products' prefixes that active custom assets may "
-        "open, and what lies below them; `*` and `?` never stand for a `/`",
+        "open, and what lies below them; `*` and `?` never stand for a `/`, nor in the first "
+        "folder of `S3_BUCKET`",
         absent=(),
     ),
     Setting(

@@ -78,7 +78,7 @@ class AdoptStep:
 
     def _prefix_owner(self, record: model.Record, namespace: str) -> str | None:
         """Return who has a prefix that is in the way; "" for nobody, None where none is."""
-        if record.key.kind is not model.Kind.PRODUCT:
+        if not record.key.produces:
             return None
         owner = self._store.owner(namespace)
         if owner is None:

@@ -90,7 +90,7 @@ class RenameStep:
                 "a folder that is not this product's has the new name: move it away",
                 namespace=namespace,
             )
-        if run.record.key.kind is not model.Kind.PRODUCT:
+        if not run.record.key.produces:
             return
         self._check_prefix(namespace, product_id)
         if namespace not in {each.namespace for each in run.record.former}:
@@ -206,9 +206,7 @@ class FormerStep:
 
 def _bears_name(record: model.Record) -> bool:
     """Tell whether anything has the record's namespace; without, it follows the portal's."""
-    if record.key.kind is model.Kind.PRODUCT:
-        return record.prefix
-    return record.workspace.rendered
+    return record.prefix if record.key.produces else record.workspace.rendered
 
 
 def _wanted(run: protocol.Run) -> str:

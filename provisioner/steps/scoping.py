@@ -94,5 +94,5 @@ def document(record: model.Record, grants: Sequence[model.Grant], *, bucket: str
 
     After a rename it has two homes.
     """
-    own = [names.prefix(each) for each in record.namespaces]
+    own = [names.prefix(each) for each in record.namespaces] if record.key.produces else []
     return policy.document(bucket=bucket, own=own, grants=grants)

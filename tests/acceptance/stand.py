@@ -119,6 +119,11 @@ class Stand:
         lines = (self.products / namespace / ".env").read_text().splitlines()
         return dict(line.split("=", 1) for line in lines)
 
+    def ready_facts(self) -> dict[str, object]:
+        """Return what `/readyz` shows."""
+        facts: dict[str, object] = httpx.get(f"{self.url}/readyz").json()
+        return facts
+
     def api(self, path: str) -> httpx.Response:
         headers = {"Authorization": f"Bearer {ADMIN_TOKEN}"}
         return httpx.get(f"{self.url}/api/v1/{path}", headers=headers)

@@ -1,9 +1,9 @@
-"""One suite for every `ports.Issuer`: in memory, and IAM as moto speaks it."""
+"""One suite for every `ports.Issuer`: in memory, moto's IAM, MinIO, RGW, and shapes of rustfs."""
 
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,13 @@ import pytest
 from botocore.exceptions import ClientError
 
 from provisioner import errors, model, names, policy, ports, s3
-from provisioner.issuers import choose
+from provisioner.issuers import choose, madmin
 from provisioner.steps import keypair
-from tests import memory_s3
+from tests import memory_s3, rustfs_shapes
 
 if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+
     from tests import engines
 
 pytest_plugins = ["tests.engines"]
@@ -36,7 +38,9 @@ class Bench:
     most_keys: int | None = 2
     """How many keys a principal may have; None = any number."""
     too_many: int = 99
-    """How many prefixes do not fit into all the policies that a principal may have."""
+    """How many prefixes do not fit into a policy,"""
+    padding: int = 0
+    """each so many characters longer."""
 
     def own(self, *prefixes: str) -> dict[str, Any]:
         """Return the policy of a principal that owns prefixes."""
@@ -85,13 +89,6 @@ def _on_moto(engine: engines.Engine, *, asking: bool) -> Bench:
         plain.create_user(UserName=principal.name, Path="/people/")
         plain.create_access_key(UserName=principal.name)
 
-    def may_put(key: model.AccessKey, name: str) -> bool:
-        try:
-            engine.s3(key).put_object(Bucket=bucket, Key=name, Body=b"")
-        except ClientError:
-            return False
-        return True
-
     return Bench(
         issuer=issuer,
         bucket=bucket,
@@ -99,13 +96,116 @@ def _on_moto(engine: engines.Engine, *, asking: bool) -> Bench:
         planted=lambda principal: len(
             plain.list_access_keys(UserName=principal.name)["AccessKeyMetadata"]
         ),
-        may_put=may_put,
+        may_put=lambda key, name: _may_put(engine.s3(key), bucket, name),
         too_many=1500,
     )
 
 
-@pytest.fixture(params=["memory", "memory-chosen", "iam", "auto"])
+def _on_rgw(engine: engines.Rgw, *, asking: bool) -> Bench:
+    bucket = engine.bucket()
+    name = "auto" if asking else "rgw"
+    issuer, _ = choose.choose(
+        name, client=engine.iam(), endpoint=engine.endpoint, engine=engine.as_chosen_from()
+    )
+
+    return Bench(
+        issuer=issuer,
+        bucket=bucket,
+        plant=lambda principal: engine.plant(principal.name),
+        planted=lambda principal: len(engine.keys(principal.name)),
+        may_put=lambda key, name: _may_put(engine.s3(key), bucket, name),
+        most_keys=4,
+        too_many=2000,
+    )
+
+
+def _on_minio(engine: engines.Minio, *, asking: bool) -> Bench:
+    bucket, calls = engine.bucket(), engine.calls()
+    name = "auto" if asking else "minio"
+    issuer, _ = choose.choose(
+        name, client=engine.iam(), endpoint=engine.endpoint, engine=engine.as_chosen_from()
+    )
+
+    def plant(principal: model.Principal) -> None:
+        calls.add_user(principal.name, "somebody-elses")
+        calls.add_account(principal.name, keypair.choose(), "somebody else's")
+
+    return Bench(
+        issuer=issuer,
+        bucket=bucket,
+        plant=plant,
+        planted=lambda principal: len(calls.accounts(principal.name)),
+        may_put=lambda key, name: _may_put(engine.s3(key), bucket, name),
+        most_keys=None,
+        too_many=500,
+    )
+
+
+def _on_rustfs(engine: rustfs_shapes.Rustfs) -> Bench:
+    def plant(principal: model.Principal) -> None:
+        engine.users[principal.name] = {"status": "enabled", "policyName": "", "memberOf": []}
+        key = keypair.choose()
+        engine.accounts[key.id] = {
+            "parent": principal.name,
+            "secretKey": key.secret,
+            "status": "on",
+            "policy": None,
+            "name": "theirs",
+            "description": "somebody else's",
+        }
+
+    def planted(principal: model.Principal) -> int:
+        return sum(each["parent"] == principal.name for each in engine.accounts.values())
+
+    return Bench(
+        issuer=madmin.RustfsIssuer(
+            endpoint=engine.endpoint,
+            region="us-east-1",
+            admin=engine.admin,
+            versioned=lambda: False,
+        ),
+        bucket="lake",
+        plant=plant,
+        planted=planted,
+        may_put=lambda key, name: engine.allowed(key, "s3:PutObject", f"arn:aws:s3:::lake/{name}"),
+        most_keys=None,
+        too_many=500,
+        padding=1200,
+    )
+
+
+def _may_put(client: S3Client, bucket: str, name: str) -> bool:
+    try:
+        client.put_object(Bucket=bucket, Key=name, Body=b"")
+    except ClientError:
+        return False
+    return True
+
+
+ENGINES = [
+    *("memory", "memory-chosen", "iam", "auto", "rustfs-shapes"),
+    *(
+        pytest.param(name, marks=pytest.mark.engine)
+        for name in ("minio", "auto-minio", "rgw", "auto-rgw")
+    ),
+]
+
+
+@pytest.fixture
+def rustfs() -> Iterator[rustfs_shapes.Rustfs]:
+    with rustfs_shapes.serve(rustfs_shapes.Rustfs()) as engine:
+        yield engine
+
+
+@pytest.fixture(params=ENGINES)
 def bench(request: pytest.FixtureRequest) -> Bench:
+    if request.param == "rustfs-shapes":
+        return _on_rustfs(request.getfixturevalue("rustfs"))
+    asking = request.param.startswith("auto")
+    if request.param.endswith("minio"):
+        return _on_minio(request.getfixturevalue("minio"), asking=asking)
+    if request.param.endswith("rgw"):
+        return _on_rgw(request.getfixturevalue("rgw"), asking=asking)
     if request.param.startswith("memory"):
         return _in_memory(chooses=request.param == "memory-chosen")
     return _on_moto(request.getfixturevalue("moto"), asking=request.param == "auto")
@@ -176,7 +276,7 @@ def test_a_deleted_key_is_refused_and_deleting_it_again_is_success(
     bench.issuer.ensure_principal(principal)
     own = bench.own("sales/")
     bench.issuer.put_policy(principal, own)
-    old, new = (bench.key(principal) for _ in range(2))
+    old, new = (bench.key(principal, own) for _ in range(2))
     for _ in range(2):
         bench.issuer.delete_key(principal, old.id)
     assert not bench.may_put(old, "sales/x")
@@ -250,7 +350,7 @@ def test_a_policy_that_does_not_fit_is_refused_and_the_old_one_stays(
     bench.issuer.ensure_principal(principal)
     key = bench.key(principal)
     bench.issuer.put_policy(principal, bench.own("sales/"))
-    many = [f"sales-{number:03}/" for number in range(bench.too_many)]
+    many = [f"sales-{number:04}{'x' * bench.padding}/" for number in range(bench.too_many)]
     with pytest.raises(errors.PolicyTooLarge):
         bench.issuer.put_policy(principal, bench.own(*many))
     assert bench.may_put(key, "sales/x")
