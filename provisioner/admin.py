@@ -13,10 +13,9 @@ from typing import Protocol
 
 from starlette import requests, responses, routing
 
-from provisioner import answers, errors, model, names, ports, shown, signature
+from provisioner import answers, errors, model, names, obstacles, ports, shown, signature
 
 _Answer = Callable[[requests.Request], Awaitable[responses.Response]]
-_LATER = ("adopt", "purge")
 _LONGEST_PAGE = 500
 _OUTCOMES_SHOWN = 50
 
@@ -72,7 +71,8 @@ def routes(
         route("GET", "products/{id}", api.product),
         route("POST", "products/{id}/reconcile", api.reconcile),
         route("POST", "products/{id}/rotate", api.rotate),
-        *(route("POST", f"products/{{id}}/{verb}", api.later) for verb in _LATER),
+        route("POST", "products/{id}/adopt", api.adopt),
+        route("POST", "products/{id}/purge", api.purge),
         route("GET", "deliveries", api.deliveries),
         route("POST", "resync", api.resync),
     ]
@@ -177,24 +177,36 @@ class _Api:
         """Ask for a new key; where the old ones leaked they die before there is one."""
         compromised = _flag(request, "compromised")
         what = model.Ask.COMPROMISED if compromised else model.Ask.ROTATE
-        return await self._ask(request, what)
+        return await self._ask(request, what, _has_keys, "this product has no keys")
 
-    async def _ask(self, request: requests.Request, what: model.Ask) -> responses.Response:
-        """Note a wish for a known, living product."""
+    async def adopt(self, request: requests.Request) -> responses.Response:
+        """Ask to take over what is in a product's way."""
+        refusal = "nothing of somebody else's is in this product's way"
+        return await self._ask(request, model.Ask.ADOPT, obstacles.is_in_the_way, refusal)
+
+    async def purge(self, request: requests.Request) -> responses.Response:
+        """Ask to delete what a released product left; by id where its namespace is used again."""
+        refusal = "this product is not released, or was purged"
+        return await self._ask(request, model.Ask.PURGE, obstacles.has_remains, refusal)
+
+    async def _ask(
+        self,
+        request: requests.Request,
+        what: model.Ask,
+        fits: Callable[[model.Record], bool],
+        refusal: str,
+    ) -> responses.Response:
+        """Note a wish for a known product that it fits."""
         record = await asyncio.to_thread(self._find, request.path_params["id"])
         if record is None:
             raise _Refusal(404, "no product has this id or namespace")
         if self._observes:
             raise _Refusal(409, "PROV_MODE=observe: nothing is touched")
-        if record.phase is not model.Phase.ACTIVE or record.released_at is not None:
-            raise _Refusal(409, "this product has no keys")
+        if not fits(record):
+            raise _Refusal(409, refusal)
         await asyncio.to_thread(self._asks.ask, [record.key], what)
         self._wake()
         return answers.as_json({"status": "queued", "key": str(record.key)}, 202)
-
-    async def later(self, _request: requests.Request) -> responses.Response:
-        """Say that adoption and purging are not in this release."""
-        raise _Refusal(501, "this release cannot do that yet; nothing was changed")
 
     async def deliveries(self, request: requests.Request) -> responses.Response:
         """List what arrived, newest first; `next` is the `before` of the next page."""
@@ -227,6 +239,10 @@ class _Api:
         if record is None and names.is_namespace(name):
             return self._records.by_namespace(name)
         return record
+
+
+def _has_keys(record: model.Record) -> bool:
+    return record.phase is model.Phase.ACTIVE and record.released_at is None
 
 
 def _keys_named(name: str) -> list[model.Key]:

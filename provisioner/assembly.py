@@ -33,7 +33,18 @@ from provisioner import (
 )
 from provisioner.issuers import choose, roles
 from provisioner.settings import Settings
-from provisioner.steps import credentials, finalizer, prefix, protocol, retirement, role, writeback
+from provisioner.steps import (
+    adopt,
+    credentials,
+    finalizer,
+    prefix,
+    protocol,
+    purge,
+    rename,
+    retirement,
+    role,
+    writeback,
+)
 from provisioner.steps import workspace as workspace_step
 from provisioner.workspace import extensions
 
@@ -106,7 +117,14 @@ def assemble(
     prober = s3.S3Prober(
         endpoint=settings.s3_endpoint, region=settings.s3_region, bucket=settings.s3_bucket
     )
-    steps = _steps(settings, writer=reader, issuer=issuer, objects=objects, prober=prober)
+    steps = _steps(
+        settings,
+        dpp=reader,
+        records=kept.records,
+        issuer=issuer,
+        objects=objects,
+        prober=prober,
+    )
     readings = reading.Readings(
         portal=reader,
         records=kept.records,
@@ -208,7 +226,8 @@ def _role_step(settings: Settings, issuer: ports.Issuer) -> role.RoleStep:
 def _steps(
     settings: Settings,
     *,
-    writer: ports.PortalWriter,
+    dpp: portal.HttpPortal,
+    records: ports.Records,
     issuer: ports.Issuer,
     objects: ports.ObjectStore,
     prober: ports.Prober,
@@ -221,8 +240,15 @@ def _steps(
         uid=settings.workspace_uid,
         gid=settings.workspace_gid,
     )
+    purges = settings.on_delete.value == "purge"
     return (
-        finalizer.FinalizerStep(writer, FINALIZER),
+        purge.PurgeStep(
+            objects,
+            folders,
+            delay_seconds=settings.purge_delay_seconds if purges else None,
+        ),
+        finalizer.FinalizerStep(dpp, FINALIZER),
+        rename.RenameStep(objects, folders, grace_seconds=settings.rotation_grace_seconds),
         prefix.PrefixStep(objects, bucket),
         credentials.CredentialsStep(
             issuer,
@@ -235,8 +261,10 @@ def _steps(
         workspace_step.WorkspaceStep(folders, _surroundings(settings)),
         _role_step(settings, issuer),
         retirement.RetirementStep(issuer, grace_seconds=settings.rotation_grace_seconds),
-        writeback.LifecycleStep(writer, lifecycle=settings.ready_lifecycle),
-        writeback.AssetStep(writer, bucket=bucket),
+        writeback.LifecycleStep(dpp, lifecycle=settings.ready_lifecycle),
+        writeback.AssetStep(dpp, bucket=bucket),
+        adopt.AdoptStep(objects, folders, issuer, records=records, portal=dpp),
+        rename.FormerStep(objects, records, bucket=bucket),
     )
 
 
@@ -250,7 +278,5 @@ def prepare(parts: Parts) -> None:
     for name in settings.unknown:
         _log.warning("unknown setting ignored", setting=name)
     sealing.warn(settings)
-    if settings.on_delete.value == "purge":
-        _log.warning("PROV_ON_DELETE=purge is not done yet: what is deleted is archived")
     if settings.extensions_are_ours and not parts.observes:
         extensions.fill(settings.duckdb_extension_directory, extensions.installed())

@@ -38,6 +38,8 @@ for _command in (
     looking.status,
     acting.reconcile,
     acting.rotate,
+    acting.adopt,
+    acting.purge,
     acting.resync,
     acting.reseal,
     looking.render,

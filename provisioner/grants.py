@@ -43,14 +43,15 @@ def judge(
     bucket: str,
     scope: Scope,
     allowed_locations: Sequence[str],
-    namespaces: Mapping[str, str],
+    namespaces: Mapping[str, Sequence[str]],
     taken: Collection[str] = (),
     now: datetime,
 ) -> Judgement:
     """Judge every approved link of a consumer.
 
-    `namespaces` maps the producers that own their prefix to the namespaces they have it under: of
-    any other the prefix may be a dead product's or a stranger's, and opens nothing.
+    `namespaces` maps the producers that own their prefix to the namespaces they have it under,
+    after a rename the earlier ones behind: of any other the prefix may be a dead product's or a
+    stranger's, and opens nothing.
     `allowed_locations` are `bucket/prefix/` patterns for assets elsewhere; in our bucket they open
     nothing below a namespace that is `taken` by a product (see `first_folders`).
     """
@@ -67,18 +68,18 @@ def judge(
             continue
         if producer.status is model.ProductStatus.DELETING:
             continue
-        namespace = namespaces.get(producer.id)
-        if namespace is None:
+        held = namespaces.get(producer.id)
+        if not held:
             refused.append(("ProducerNotReady", f"port {port.id}: its producer has no prefix yet"))
             continue
-        if not (names.is_namespace(namespace) and names.is_namespace(port.namespace)):
+        if not all(map(names.is_namespace, (*held, port.namespace))):
             refused.append(("GrantNameRejected", f"port {port.id} has a name that is not safe"))
             continue
-        locations, outside = _locations(port, namespace, reach)
+        locations, outside = _locations(port, held, reach)
         refused.extend(("AssetOutside", f"asset {asset} opens nothing here") for asset in outside)
         grant = model.Grant(
             producer_id=producer.id,
-            producer_namespace=namespace,
+            producer_namespace=held[0],
             port_id=port.id,
             port_namespace=port.namespace,
             access=model.Access.WRITE if link.mode == "write" else model.Access.READ,
@@ -149,13 +150,14 @@ class _Reach:
     patterns: Sequence[str]
     taken: Collection[str]
 
-    def opens(self, location: model.Location, own: str) -> bool:
+    def opens(self, location: model.Location, owns: Sequence[model.Location]) -> bool:
         """Tell whether an asset lies strictly below its producer's prefix, or where allowed.
 
         The asset that we register for the whole prefix opens nothing.
         """
-        if location.bucket == self.bucket and location.prefix.startswith(own):
-            return location.prefix != own
+        for own in owns:
+            if location.bucket == own.bucket and location.prefix.startswith(own.prefix):
+                return location != own
         if location.bucket == self.bucket and _first_folder(location) in self.taken:
             return False
         full = f"{location.bucket}/{location.prefix}"
@@ -163,24 +165,24 @@ class _Reach:
 
 
 def _locations(
-    port: model.OutputPort, namespace: str, reach: _Reach
+    port: model.OutputPort, namespaces: Sequence[str], reach: _Reach
 ) -> tuple[tuple[model.Location, ...], tuple[str, ...]]:
     """Return the places a port opens, its own first, and the ids of assets that open nothing."""
-    own, bucket = names.prefix(namespace), reach.bucket
-    if reach.scope is Scope.PRODUCT:
-        first = model.Location(bucket=bucket, prefix=own)
-    else:
-        first = model.Location(bucket=bucket, prefix=names.port_prefix(namespace, port.namespace))
+    bucket = reach.bucket
+    owns = [model.Location(bucket=bucket, prefix=names.prefix(each)) for each in namespaces]
+    first = owns
+    if reach.scope is Scope.OUTPUT_PORT:
+        prefixes = [names.port_prefix(each, port.namespace) for each in namespaces]
+        first = [model.Location(bucket=bucket, prefix=prefix) for prefix in prefixes]
     found: set[model.Location] = set()
     outside: list[str] = []
     for asset in _active(port):
         location = asset_location(asset)
-        if location is None or not reach.opens(location, own):
-            whole = location == model.Location(bucket=bucket, prefix=own)
-            outside += [] if whole else [asset.id]
+        if location is None or not reach.opens(location, owns):
+            outside += [] if location in owns else [asset.id]
             continue
         found.add(location)
-    return (first, *sorted(found - {first})), tuple(sorted(outside))
+    return (*first, *sorted(found - {*first})), tuple(sorted(outside))
 
 
 def _active(port: model.OutputPort) -> Iterator[model.Asset]:

@@ -15,9 +15,20 @@ def condition(kind: str, message: str, now: datetime) -> model.Condition:
 
 
 def renamed(product: model.Product, record: model.Record, now: datetime) -> model.Condition:
-    """Say that folder and prefix keep their name: moving them comes in a later release."""
+    """Say that folder and prefix keep the old name until what is in the way has gone."""
     message = f"the portal says {product.namespace!a}; provisioned as {record.namespace}"
     return condition("RenamePending", message, now)
+
+
+def is_in_the_way(record: model.Record) -> bool:
+    """Tell whether something of somebody else's keeps a living product from its place."""
+    lives = record.phase is model.Phase.ACTIVE and record.released_at is None
+    return lives and any(each.type in ("NotOurs", "AdoptRefused") for each in record.conditions)
+
+
+def has_remains(record: model.Record) -> bool:
+    """Tell whether a product is released and what it left was not purged."""
+    return record.released_at is not None and record.purged_at is None
 
 
 def since(

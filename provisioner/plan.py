@@ -35,16 +35,17 @@ def desired(
     view: model.PortalView | None,
     *,
     rules: Rules,
-    namespaces: Mapping[str, str],
+    namespaces: Mapping[str, Sequence[str]],
     taken: Collection[str] = (),
     now: datetime,
 ) -> model.Desired:
     """Turn a reading of the portal into what the product should have.
 
     `view` is None where the portal is sure that there is no such product. `namespaces` maps the
-    producers that own their prefix to the namespaces they have it under; `taken` are namespaces
-    of products among the `grants.first_folders` of the view. Raise `PortalRejected` for a status
-    that we do not know: whatever it means, nothing is made and nothing is released.
+    producers that own their prefix to the namespaces they have it under, the newest first; `taken`
+    are namespaces of products among the `grants.first_folders` of the view. Raise
+    `PortalRejected` for a status that we do not know: whatever it means, nothing is made and
+    nothing is released.
     """
     if view is None:
         return _sealed(model.Desired(key=key, phase=model.Phase.GONE, product=None), rules)

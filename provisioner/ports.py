@@ -79,6 +79,18 @@ class ObjectStore(Protocol):
     def keep(self, prefix: str) -> None:
         """Write `<prefix>.keep`, so that the prefix shows before it holds anything."""
 
+    def adopt(self, namespace: str, product_id: str) -> None:
+        """Write the ownership mark, whoever's is there."""
+
+    def disown(self, namespace: str, product_id: str) -> None:
+        """Remove the ownership mark, and `.keep` before it; another's, or none, is left alone."""
+
+    def purge(self, prefix: str) -> bool:
+        """Delete one batch of all that lies below a prefix; tell whether there may be more.
+
+        Objects with their old versions, and unfinished uploads as far as the engine lists them.
+        """
+
 
 class Prober(Protocol):
     """Prove a key by using it."""
@@ -242,8 +254,20 @@ class Workspaces(Protocol):
         A folder that is gone or not this product's is left alone.
         """
 
+    def move(self, old: str, new: str, product_id: str) -> None:
+        """Give the product's workspace another name; one that has it already is success.
+
+        `NotOurs` where something lies there, `Conflict` where the workspace is gone.
+        """
+
+    def adopt(self, namespace: str, product_id: str) -> None:
+        """Make a folder the product's, whoever's it was; its files stay. `NotOurs` for a link."""
+
     def archive(self, namespace: str, product_id: str) -> None:
         """Move the workspace to `.provisioner/archive/<id>/`; gone or not ours is success."""
+
+    def purge(self, product_id: str) -> None:
+        """Delete the product's archived workspaces; none is success."""
 
 
 class Inbox(Protocol):

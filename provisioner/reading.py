@@ -50,29 +50,33 @@ class Readings:
         A link opens nothing until its producer has a prefix of its own. Foreseeing, producers
         that the store does not know yet count as provisioned.
         """
-        namespaces: dict[str, str] = {}
+        namespaces: dict[str, tuple[str, ...]] = {}
         for producer in view.producers if view else ():
             known = self._records.load(model.Key.product(producer.id))
             if known is not None and known.prefix:
-                namespaces[producer.id] = known.namespace
+                namespaces[producer.id] = known.namespaces
             elif known is None and foreseeing:
-                namespaces[producer.id] = producer.namespace
+                namespaces[producer.id] = (producer.namespace,)
         wanted = plan.desired(
             key,
             view,
             rules=self._rules,
             namespaces=namespaces,
-            taken=self._taken(view) if view else (),
+            taken=self._taken(view, namespaces) if view else (),
             now=self._clock(),
         )
         return dataclasses.replace(wanted, asks=self.asked(key))
 
-    def _taken(self, view: model.PortalView) -> frozenset[str]:
+    def _taken(
+        self, view: model.PortalView, namespaces: Mapping[str, tuple[str, ...]]
+    ) -> frozenset[str]:
         """Return the folders of our bucket that assets name and that are some product's prefix.
 
-        The dead count too: their data and their mark are still there.
+        The dead count too: their data and their mark are still there. So do earlier names of the
+        view's own producers, whose `namespaces` these are.
         """
         taken = {product.namespace for product in view.producers}
+        taken |= {each for held in namespaces.values() for each in held}
         for folder in grants.first_folders(view, self._rules.bucket) - taken:
             known = self._records.by_namespace(folder)
             if known is not None and known.key.produces:
@@ -94,9 +98,13 @@ class Readings:
                 return first
             ours = self._rules.finalizer in (product.finalizers or ())
             return _as_if_provisioned(first) if ours else None
-        if known.prefix or known.workspace.rendered or known.credentials.principal:
+        bears = known.prefix or known.workspace.rendered or known.credentials.principal
+        if bears or known.released_at or known.namespace == product.namespace:
             return known
-        return dataclasses.replace(known, namespace=product.namespace)
+        # A run that stopped may have marked the prefix of the old name.
+        left = model.Former(namespace=known.namespace, closed=True)
+        former = (*known.former, left) if names.is_namespace(known.namespace) else known.former
+        return dataclasses.replace(known, namespace=product.namespace, former=former)
 
 
 def _as_if_provisioned(record: model.Record) -> model.Record:

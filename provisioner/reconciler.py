@@ -6,6 +6,7 @@ that stops anywhere is continued by the next. `observer` is the same without any
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
@@ -134,9 +135,9 @@ class Reconciler:
             # From here on a product that vanishes is found by resync: it is known.
             self._remember(run, lease)
             for step in protocol.in_order(self._steps, run.desired):
-                owned = run.record.prefix
+                before = _open_prefixes(run.record)
                 self._apply(step, run, applied, conditions)
-                if run.record.prefix and not owned:
+                if _open_prefixes(run.record) != before:
                     self._tell_consumers(run.desired)
         except (errors.TemporaryError, errors.PermanentError) as error:
             conditions.append(obstacles.condition(error.condition, str(error), self._clock()))
@@ -150,7 +151,7 @@ class Reconciler:
         return self._outcome(run, "done", applied, "")
 
     def _tell_consumers(self, wanted: model.Desired) -> None:
-        """Queue those whose grants waited for this product to have a prefix of its own."""
+        """Queue those whose grants follow the prefixes that this product has of its own."""
         consumers = {each for port in wanted.ports for each in self._links.consumers(port.id)}
         self._queue.touch(consumers, model.Priority.EVENT)
 
@@ -231,19 +232,30 @@ class Reconciler:
         Without settling, the next resync looks again even if the portal says nothing new, and
         grants start and end on their day all the same.
         """
-        wanted, record = run.desired, run.record
-        product = wanted.product
-        released = settled and wanted.phase is model.Phase.GONE
-        if product and product.namespace != record.namespace and not released:
+        wanted, product = run.desired, run.desired.product
+        gone = wanted.phase is model.Phase.GONE
+        released_at = run.record.released_at or (self._clock() if settled else None)
+        record = dataclasses.replace(
+            run.record,
+            released_at=released_at if gone else None,
+            purged_at=run.record.purged_at if gone else None,
+            purging=run.record.purging and gone,
+        )
+        final = settled
+        if product and product.namespace != record.namespace and not gone:
             conditions = [*conditions, obstacles.renamed(product, record, self._clock())]
+            # Whatever is in the way may go without our hearing of it.
+            final = settled and wanted.phase is not model.Phase.ACTIVE
         run.save(
             name=product.name if product else record.name,
             phase=wanted.phase,
             grants=wanted.grants if settled else record.grants,
             conditions=obstacles.since(conditions, record.conditions),
-            settled_digest=wanted.digest if settled else "",
+            settled_digest=wanted.digest if final else "",
             next_at=self._next_at(wanted, record) if settled else wanted.next_change_at,
-            released_at=(record.released_at or self._clock()) if released else None,
+            released_at=record.released_at,
+            purged_at=record.purged_at,
+            purging=record.purging,
         )
 
     def _next_at(self, wanted: model.Desired, record: model.Record) -> datetime | None:
@@ -260,6 +272,11 @@ class Reconciler:
             message=message,
             next_at=run.record.next_at,
         )
+
+
+def _open_prefixes(record: model.Record) -> tuple[str, ...]:
+    """Return the namespaces whose prefixes its consumers may be granted."""
+    return record.namespaces if record.prefix else ()
 
 
 def _answered(run: protocol.Run) -> dict[model.Ask, datetime]:

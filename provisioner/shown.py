@@ -22,6 +22,7 @@ def summary(record: model.Record) -> dict[str, object]:
         "next_at": record.next_at,
         "verified_at": record.verified_at,
         "released_at": record.released_at,
+        "purged_at": record.purged_at,
     }
 
 
@@ -32,6 +33,14 @@ def whole(record: model.Record, now: datetime) -> dict[str, object]:
         "keys": _keys(record.credentials, now),
         "finalizer": record.finalizer,
         "prefix": record.prefix,
+        "former": [
+            {
+                "namespace": each.namespace,
+                "open": not each.closed,
+                "kept_until": each.kept_until,
+            }
+            for each in record.former
+        ],
         "workspace": {
             "rendered": record.workspace.rendered,
             "template_digest": record.workspace.template_digest,

@@ -120,7 +120,7 @@ def show_status(out: Console, records: Iterable[model.Record], now: datetime) ->
             table,
             record.namespace,
             record.key.kind.value,
-            "released" if record.released_at else record.phase.value,
+            _phase(record),
             held.current.id if held.current else "-",
             _age(held.issued_at, now),
             str(len(record.grants)),
@@ -138,7 +138,9 @@ def show_product(out: Console, record: model.Record, now: datetime) -> None:
     _row(facts, "id", record.key.id)
     _row(facts, "kind", record.key.kind.value)
     _row(facts, "name", record.name)
-    _row(facts, "phase", "released" if record.released_at else record.phase.value)
+    _row(facts, "phase", _phase(record))
+    if record.former:
+        _row(facts, "earlier", ", ".join(each.namespace for each in record.former))
     _row(facts, "principal", held.principal or "-")
     key = f"{held.current.id} ({_age(held.issued_at, now)} old)" if held.current else "-"
     _row(facts, "key", key)
@@ -173,6 +175,13 @@ def show_outcomes(
         out.print(table)
     if queued:
         out.print(f"Queued for the running service: {queued}. `provisioner status` shows the rest.")
+
+
+def _phase(record: model.Record) -> str:
+    """Say where a product is in its life."""
+    if record.released_at is None:
+        return record.phase.value
+    return "purged" if record.purged_at else "released"
 
 
 def _when(moment: datetime) -> str:

@@ -27,6 +27,8 @@ class MemoryObjectStore:
         self.foreign = False
         self.down = False
         self.objects: dict[str, bytes] = {}
+        self.batch = 2
+        """How many objects one call of `purge` deletes."""
         self._create_bucket = create_bucket
 
     def _answer(self) -> None:
@@ -60,6 +62,24 @@ class MemoryObjectStore:
     def keep(self, prefix: str) -> None:
         self._write()
         self.objects.setdefault(f"{policy.check_prefix(prefix)}.keep", b"")
+
+    def adopt(self, namespace: str, product_id: str) -> None:
+        names.check_namespace(namespace)
+        self._write()
+        self.objects[_mark(namespace)] = product_id.encode()
+
+    def disown(self, namespace: str, product_id: str) -> None:
+        if self.owner(namespace) == product_id:
+            self.objects.pop(f"{names.prefix(namespace)}.keep", None)
+            del self.objects[_mark(namespace)]
+
+    def purge(self, prefix: str) -> bool:
+        self._answer()
+        policy.check_prefix(prefix)
+        below = sorted(key for key in self.objects if key.startswith(prefix))
+        for key in below[: self.batch]:
+            del self.objects[key]
+        return bool(below)
 
     def _write(self) -> None:
         self._answer()

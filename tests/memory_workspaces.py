@@ -72,6 +72,31 @@ class MemoryWorkspaces:
             for path in _SECRETS:
                 self.folders[namespace].files.pop(path, None)
 
+    def move(self, old: str, new: str, product_id: str) -> None:
+        _check_id(product_id)
+        names.check_namespace(old)
+        there = self.owner(new)
+        if there not in (None, product_id):
+            raise errors.NotOurs("the folder is not this product's", namespace=new)
+        if there is None:
+            if self.owner(old) != product_id:
+                raise errors.Conflict("the workspace is gone", namespace=old)
+            self.folders[new] = self.folders.pop(old)
+            self._claims[new] = product_id
+        if self._claims.get(old) == product_id:
+            del self._claims[old]
+
+    def adopt(self, namespace: str, product_id: str) -> None:
+        _check_id(product_id)
+        if self.owner(namespace) is None:
+            raise errors.Conflict("the folder is gone", namespace=namespace)
+        self._claims[namespace] = product_id
+
+    def purge(self, product_id: str) -> None:
+        _check_id(product_id)
+        for name in [each for each in self.archived if each.partition(".")[0] == product_id]:
+            del self.archived[name]
+
     def archive(self, namespace: str, product_id: str) -> None:
         self.retract(namespace, product_id)
         if self._claims.get(namespace) != product_id:

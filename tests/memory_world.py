@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from provisioner import grants, model, observer, plan, reading, reconciler, telemetry, worker
-from provisioner.steps import credentials, finalizer, prefix, retirement, role, workspace, writeback
+from provisioner.steps import (
+    adopt,
+    credentials,
+    finalizer,
+    prefix,
+    purge,
+    rename,
+    retirement,
+    role,
+    workspace,
+    writeback,
+)
 from tests import builders as b
 from tests import memory_portal, memory_roles, memory_s3, memory_store, memory_workspaces
 
@@ -28,6 +39,7 @@ class MemoryWorld:
         allowed_locations: tuple[str, ...] = (),
         chooses_key_ids: bool = False,
         role_wanted: role.Wanted | None = None,
+        purge_delay_seconds: int | None = None,
     ) -> None:
         self.clock = memory_store.SettableClock(b.NOW)
         self.store = memory_store.MemoryStore(clock=self.clock)
@@ -44,7 +56,9 @@ class MemoryWorld:
         self.metrics = telemetry.Metrics()
         self.role_step = role.RoleStep(self.roles, role_wanted, bucket=BUCKET)
         steps = (
+            purge.PurgeStep(self.objects, self.folders, delay_seconds=purge_delay_seconds),
             finalizer.FinalizerStep(self.portal, "ours"),
+            rename.RenameStep(self.objects, self.folders, grace_seconds=GRACE_SECONDS),
             prefix.PrefixStep(self.objects, BUCKET),
             credentials.CredentialsStep(
                 self.issuer, self.prober, bucket=BUCKET, rotation=credentials.Rotation()
@@ -54,6 +68,14 @@ class MemoryWorld:
             retirement.RetirementStep(self.issuer, grace_seconds=GRACE_SECONDS),
             writeback.LifecycleStep(self.portal, lifecycle=lifecycle),
             writeback.AssetStep(self.portal, bucket=BUCKET),
+            adopt.AdoptStep(
+                self.objects,
+                self.folders,
+                self.issuer,
+                records=self.store.records,
+                portal=self.portal,
+            ),
+            rename.FormerStep(self.objects, self.store.records, bucket=BUCKET),
         )
         readings = reading.Readings(
             portal=self.portal,
@@ -89,13 +111,15 @@ class MemoryWorld:
         self.checkpoint(effect)
 
     def reconcile(self, key: model.Key) -> model.Outcome:
-        """Reconcile one key once, as a worker does."""
+        """Reconcile one key once, as a worker does, after what waits before it."""
         self.store.queue.touch([key], model.Priority.EVENT)
-        self.effects.clear()
-        lease = self.store.queue.lease("test")
-        assert lease is not None
-        assert lease.key == key
-        return worker.run_once(self.duty, lease, worker.Guard(lease, self.clock))
+        while True:
+            self.effects.clear()
+            lease = self.store.queue.lease("test")
+            assert lease is not None
+            outcome = worker.run_once(self.duty, lease, worker.Guard(lease, self.clock))
+            if lease.key == key:
+                return outcome
 
     def settle(self, key: model.Key) -> None:
         """Reconcile until nothing is left to do, waiting where a retry or a date asks for it."""

@@ -5,6 +5,7 @@ All the while the key in `.env` of a live product must work: that is looked at b
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -60,6 +61,38 @@ def leak(world: MemoryWorld) -> None:
     world.store.asks.ask([MARKETING], model.Ask.COMPROMISED)
 
 
+def rename(world: MemoryWorld) -> None:
+    world.objects.objects["marketing/x"] = b"1"
+    world.portal.change(MARKETING, namespace="campaigns")
+
+
+def rename_back(world: MemoryWorld) -> None:
+    world.objects.objects["campaigns/x"] = b"1"
+    world.portal.change(MARKETING, namespace="marketing")
+
+
+def move_data(world: MemoryWorld) -> None:
+    world.objects.objects["campaigns/x"] = world.objects.objects.pop("marketing/x")
+    outlive_grace(world)
+
+
+def leave_remains(world: MemoryWorld) -> None:
+    world.objects.claim("marketing", b.FINANCE)
+    world.objects.objects["marketing/x"] = b"1"
+    world.folders.put("marketing", "thesis.txt", "mine")
+
+
+def adopt(world: MemoryWorld) -> None:
+    approve(world)
+    world.store.asks.ask([MARKETING], model.Ask.ADOPT)
+
+
+def purge(world: MemoryWorld) -> None:
+    for number in range(5):
+        world.objects.objects[f"marketing/{number}"] = b"1"
+    world.store.asks.ask([MARKETING], model.Ask.PURGE)
+
+
 STORIES: dict[str, tuple[list[Change], Change]] = {
     "create": ([], create),
     "create with a grant": ([], approve),
@@ -73,6 +106,13 @@ STORIES: dict[str, tuple[list[Change], Change]] = {
     "archive": ([approve], archive),
     "activate again": ([approve, archive], activate),
     "delete": ([approve], delete),
+    "rename": ([approve], rename),
+    "rename back": ([approve, rename], rename_back),
+    "give up an earlier prefix": ([approve, rename], move_data),
+    "delete what was renamed": ([approve, rename], delete),
+    "adopt": ([leave_remains], adopt),
+    "purge": ([approve, delete], purge),
+    "purge what was renamed": ([approve, rename, delete], purge),
 }
 
 
@@ -86,22 +126,31 @@ def a_world(before: list[Change], change: Change, *, we_choose: bool = False) ->
     return world
 
 
+def in_env(world: MemoryWorld) -> model.AccessKey | None:
+    """Return the key of the workspace, wherever a rename has it."""
+    return world.published_key("marketing") or world.published_key("campaigns")
+
+
 def snapshot(world: MemoryWorld) -> dict[str, Any]:
     """Describe all that lasts, without what is random or dated."""
     record = world.record(MARKETING)
-    published = world.published_key("marketing")
+    published = in_env(world)
     return {
-        "objects": sorted(world.objects.objects),
+        "objects": world.objects.objects,
+        "namespaces": record.namespaces,
+        "purged": (record.purging, record.purged_at is not None),
         "principals": sorted(world.issuer.held),
         "policies": {n: p.document for n, p in world.issuer.held.items()},
         "keys": {n: len(p.keys) for n, p in world.issuer.held.items()},
         "files": {n: sorted(f.files) for n, f in world.folders.folders.items()},
         "archived": {n: sorted(f.files) for n, f in world.folders.archived.items()},
-        "ports": world.file("marketing", "ports.json"),
+        "ports": [world.file(each, "ports.json") for each in ("marketing", "campaigns")],
         "published is current": published == record.credentials.current,
         "portal": {str(k): (v.product, v.assets) for k, v in world.portal.views.items()},
         "record": (record.phase, record.prefix, record.conditions, record.grants),
-        "workspace": (record.workspace.rendered, record.workspace.input_names),
+        "workspace": dataclasses.replace(
+            record.workspace, published_digest="", published_key_id=""
+        ),
         "retiring": len(record.credentials.retiring),
         "released": record.released_at is not None,
     }
@@ -145,7 +194,7 @@ def test_a_crash_before_any_effect_changes_nothing_in_the_end(
 
     def watch(effect: str) -> None:
         nonlocal passed
-        published = world.published_key("marketing")
+        published = in_env(world)
         retracting = world.portal.views.get(MARKETING)
         leaked = model.Ask.COMPROMISED in world.store.asks.of(MARKETING)
         alive = (

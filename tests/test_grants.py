@@ -17,7 +17,7 @@ def judge(
     *,
     scope: grants.Scope = grants.Scope.OUTPUT_PORT,
     allowed: tuple[str, ...] = (),
-    namespaces: dict[str, str] | None = None,
+    namespaces: dict[str, tuple[str, ...]] | None = None,
     taken: tuple[str, ...] = (),
     now: datetime = b.NOW,
 ) -> grants.Judgement:
@@ -26,7 +26,7 @@ def judge(
         bucket="lake",
         scope=scope,
         allowed_locations=allowed,
-        namespaces={b.SALES: "sales"} if namespaces is None else namespaces,
+        namespaces={b.SALES: ("sales",)} if namespaces is None else namespaces,
         taken=taken,
         now=now,
     )
@@ -191,7 +191,7 @@ def test_a_producer_without_a_prefix_of_its_own_opens_nothing_and_it_is_said() -
 
 
 def test_a_producer_is_read_where_it_is_provisioned() -> None:
-    judged = judge(b.a_consumer_view(b.a_link()), namespaces={b.SALES: "sales-old"})
+    judged = judge(b.a_consumer_view(b.a_link()), namespaces={b.SALES: ("sales-old",)})
     assert opened(judged) == ["lake/sales-old/orders/"]
 
 
@@ -253,3 +253,27 @@ def test_a_wildcard_of_an_allowed_location_never_stands_for_a_slash(
     view = b.a_consumer_view(b.a_link(), port=b.a_port(assets=(asset,)))
     found = opened(judge(view, allowed=(pattern,)))
     assert found == ["lake/sales/orders/"] + ([f"ext/{path}/"] if opens else [])
+
+
+def test_after_a_rename_a_port_is_open_at_its_producers_old_place_too() -> None:
+    below = b.a_port(assets=(b.an_asset("sales-old/exports/day"), b.an_asset("sales-old")))
+    judged = judge(
+        b.a_consumer_view(b.a_link(), port=below),
+        namespaces={b.SALES: ("sales", "sales-old")},
+    )
+    assert opened(judged) == [
+        "lake/sales/orders/",
+        "lake/sales-old/orders/",
+        "lake/sales-old/exports/day/",
+    ]
+    assert judged.grants[0].producer_namespace == "sales"
+    assert judged.refused == ()
+
+
+def test_after_a_rename_all_of_a_producer_is_both_its_places() -> None:
+    judged = judge(
+        b.a_consumer_view(b.a_link()),
+        scope=grants.Scope.PRODUCT,
+        namespaces={b.SALES: ("sales", "sales-old")},
+    )
+    assert opened(judged) == ["lake/sales/", "lake/sales-old/"]

@@ -282,6 +282,24 @@ def test_removing_all_follows_no_link(home: Path, outside: Path) -> None:
     assert (outside / "file").read_text() == "theirs"
 
 
+def test_removing_all_takes_away_what_is_too_deep_or_closed(home: Path) -> None:
+    descriptor = os.open(home, os.O_RDONLY)
+    for _ in range(1500):  # deeper than any stack, and longer than any path
+        os.mkdir("deep", dir_fd=descriptor)
+        below = os.open("deep", os.O_RDONLY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor = below
+    os.close(os.open("file", os.O_CREAT | os.O_WRONLY, dir_fd=descriptor))
+    os.close(descriptor)
+    (home / "deep/closed/inner").mkdir(parents=True)
+    (home / "deep/closed/inner").chmod(0)
+    (home / "deep/closed").chmod(0)
+
+    with ground.open_tree(home) as tree:
+        tree.remove_all("deep")
+        assert tree.names() == ()
+
+
 def test_a_write_that_fails_leaves_nothing(home: Path) -> None:
     with ground.open_tree(home) as tree:
         tree.add("taken", b"first", 0o644)

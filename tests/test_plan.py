@@ -12,7 +12,7 @@ KEY = model.Key.product(b.MARKETING)
 
 
 def desired(view: model.PortalView | None, rules: plan.Rules = RULES) -> model.Desired:
-    return plan.desired(KEY, view, rules=rules, namespaces={b.SALES: "sales"}, now=b.NOW)
+    return plan.desired(KEY, view, rules=rules, namespaces={b.SALES: ("sales",)}, now=b.NOW)
 
 
 @pytest.mark.parametrize(

@@ -558,15 +558,6 @@ def test_a_workspace_that_somebody_deleted_is_made_again() -> None:
     assert world.may("sales", "s3:PutObject", "sales/x")
 
 
-def test_a_rename_keeps_folder_and_prefix_and_says_so() -> None:
-    world = provisioned()
-    world.portal.change(SALES, namespace="sales-new")
-    world.settle(SALES)
-    assert conditions(world) == ["RenamePending"]
-    assert world.may("sales", "s3:PutObject", "sales/x")
-    assert "sales-new" not in world.folders.folders
-
-
 def test_a_consumer_of_a_renamed_producer_reads_where_the_data_are() -> None:
     world = provisioned(w.a_producer(), b.a_consumer_view(b.a_link()))
     world.portal.change(SALES, namespace="sales-new")

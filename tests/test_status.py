@@ -456,14 +456,34 @@ def test_a_rotation_that_makes_no_sense_is_refused(path: str, code: int) -> None
     assert desk.store.asked == []
 
 
-@pytest.mark.parametrize("verb", ["adopt", "purge"])
-def test_what_comes_later_says_so(verb: str) -> None:
+@pytest.mark.parametrize(
+    ("verb", "what", "fits", "not_so"),
+    [
+        ("adopt", model.Ask.ADOPT, {}, {"conditions": ()}),
+        ("adopt", model.Ask.ADOPT, {}, {"released_at": _NOW}),
+        ("purge", model.Ask.PURGE, {"released_at": _NOW}, {}),
+        ("purge", model.Ask.PURGE, {"released_at": _NOW}, {"purged_at": _NOW}),
+    ],
+)
+@pytest.mark.parametrize("name", ["sales", _SALES.id])
+def test_what_a_product_left_is_adopted_or_purged_where_it_fits(
+    name: str,
+    verb: str,
+    what: model.Ask,
+    fits: dict[str, object],
+    not_so: dict[str, object],
+) -> None:
     desk = Desk()
-
-    answer = desk.ask("POST", f"/api/v1/products/sales/{verb}")
-
-    assert (answer.status_code, list(answer.json())) == (501, ["error"])
-    assert (desk.store.touched, desk.woken) == ([], 0)
+    fitting: Any = fits
+    desk.store.records[_SALES] = dataclasses.replace(_RECORD, **fitting)
+    answer = desk.ask("POST", f"/api/v1/products/{name}/{verb}")
+    assert (answer.status_code, answer.json()["key"]) == (202, str(_SALES))
+    assert (desk.store.asked, desk.woken) == ([(_SALES, what)], 1)
+    unfitting: Any = not_so
+    desk.store.records[_SALES] = dataclasses.replace(_RECORD, **unfitting)
+    answer = desk.ask("POST", f"/api/v1/products/{name}/{verb}")
+    assert (answer.status_code, list(answer.json())) == (409, ["error"])
+    assert len(desk.store.asked) == 1
 
 
 @pytest.mark.parametrize(
@@ -518,13 +538,11 @@ def test_odd_pages_are_refused(path: str) -> None:
     assert (answer.status_code, list(answer.json())) == (400, ["error"])
 
 
-@pytest.mark.parametrize(("method", "path"), [call for call in _CALLS if "purge" not in call[1]])
+@pytest.mark.parametrize(("method", "path"), _CALLS)
 def test_a_store_that_is_away_is_said_in_json(method: str, path: str) -> None:
     desk = Desk()
     desk.store.down = True
-    later = path.endswith("adopt")
-
     answer = desk.ask(method, path)
 
-    assert answer.status_code == (501 if later else 503)
+    assert answer.status_code == 503
     assert "error" in answer.json()

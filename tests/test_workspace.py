@@ -439,6 +439,91 @@ def test_a_crash_while_archiving_loses_nothing(
     assert count > 10
 
 
+@_FORKS
+def test_a_crash_while_moving_loses_nothing_and_leaves_one_name(
+    output: Path, template: Path, tmp_path: Path
+) -> None:
+    kept = _kept(output, template)
+    kept.create(_spec(), _FILES)
+    wanted = _tree(output / "sales")
+    shutil.copytree(output, tmp_path / "start")
+    count = 0
+
+    def _reset() -> None:
+        shutil.rmtree(output)
+        shutil.copytree(tmp_path / "start", output)
+
+    for count in _crashes(lambda: kept.move("sales", "sales-eu", _ID), _reset):
+        owners = {name: kept.owner(name) for name in ("sales", "sales-eu")}
+        assert sorted(owners.values(), key=str) == [_ID, None], f"before effect {count}"
+        _kept(output, template).move("sales", "sales-eu", _ID)
+        assert _tree(output / "sales-eu") == wanted, f"after a crash before effect {count}"
+        assert not (output / "sales").exists()
+        assert [path.name for path in (output / ".provisioner/names").iterdir()] == ["sales-eu"]
+
+    assert count > 5
+
+
+@_FORKS
+def test_a_folder_that_appears_after_a_crash_in_a_move_is_nobodys(
+    output: Path, template: Path, tmp_path: Path
+) -> None:
+    kept = _kept(output, template)
+    kept.create(_spec(), _FILES)
+    shutil.copytree(output, tmp_path / "start")
+
+    def _reset() -> None:
+        shutil.rmtree(output)
+        shutil.copytree(tmp_path / "start", output)
+
+    for count in _crashes(lambda: kept.move("sales", "sales-eu", _ID), _reset):
+        free = "sales" if (output / "sales-eu").exists() else "sales-eu"
+        (output / free).mkdir()
+        (output / free / "theirs.txt").write_text("theirs")
+        assert kept.owner(free) == "", f"after a crash before effect {count}"
+
+
+def test_a_link_is_neither_adopted_nor_moved_over(
+    output: Path, template: Path, tmp_path: Path
+) -> None:
+    kept = _kept(output, template)
+    kept.create(_spec(), _FILES)
+    (tmp_path / "elsewhere").mkdir()
+    (output / "hr").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(errors.NotOurs):
+        kept.adopt("hr", _ID)
+    with pytest.raises(errors.NotOurs):
+        kept.move("sales", "hr", _ID)
+
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    assert kept.owner("sales") == _ID
+
+
+@_FORKS
+def test_a_crash_while_purging_is_gone_on_with(
+    output: Path, template: Path, tmp_path: Path
+) -> None:
+    kept = _kept(output, template)
+    kept.create(_spec(), _FILES)
+    (output / "sales/deep/er").mkdir(parents=True)
+    (output / "sales/deep/er/mine.txt").write_text("mine")
+    kept.archive("sales", _ID)
+    shutil.copytree(output, tmp_path / "start")
+    count = 0
+
+    def _reset() -> None:
+        shutil.rmtree(output)
+        shutil.copytree(tmp_path / "start", output)
+
+    for count in _crashes(lambda: kept.purge(_ID), _reset):
+        kept.purge(_ID)
+        archived = list((output / ".provisioner/archive").iterdir())
+        assert archived == [], f"after a crash before effect {count}"
+
+    assert count > 3
+
+
 def test_what_another_maker_is_at_work_on_is_not_swept(output: Path, template: Path) -> None:
     _kept(output, template).create(_spec(), _FILES)
     staging = output / ".provisioner/staging"

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import click
 
 from provisioner.commands import options
+
+if TYPE_CHECKING:
+    from provisioner import assembly, model
 
 
 @click.command(short_help="Make one product right now, or all.")
@@ -55,6 +60,58 @@ def rotate(namespace: str | None, everything: bool, compromised: bool) -> None:
         )
         named = operations.namespaces(parts, outcomes)
     tables.show_outcomes(out, outcomes, named)
+    if any(outcome.status not in ("done", "queued") for outcome in outcomes):
+        sys.exit(1)
+
+
+@click.command(short_help="Give a product what a dead one left in its way.")
+@click.argument("namespace")
+def adopt(namespace: str) -> None:
+    """Hand a dead product's prefix and folder to the one that has its NAMESPACE (or id) now.
+
+    For a product with the condition NotOurs. Its data and files become the product's; grants and
+    keys of the dead one do not come back. Refused while whoever has it may still live.
+    """
+    from provisioner import model, succession
+
+    _ask(namespace, model.Ask.ADOPT, find=succession.heir)
+
+
+@click.command(short_help="Delete what a deleted product left.")
+@click.argument("namespace")
+@click.option("--yes", is_flag=True, help="Do not ask whether you mean it.")
+def purge(namespace: str, yes: bool) -> None:
+    """Delete data and archived workspace of a deleted product, now and for good.
+
+    NAMESPACE is one that it had at its end, or its id. What another product has adopted stays.
+    With PROV_ON_DELETE=purge this happens by itself after PROV_PURGE_DELAY_SECONDS.
+    """
+    from provisioner import model, succession
+
+    def confirm(record: model.Record) -> None:
+        if not yes:
+            question = f"Delete all data of {record.namespace} ({record.key.id}) for good?"
+            click.confirm(question, abort=True, err=True)
+
+    _ask(namespace, model.Ask.PURGE, find=succession.dead, confirm=confirm)
+
+
+def _ask(
+    name: str,
+    wish: model.Ask,
+    *,
+    find: Callable[[assembly.Parts, str], model.Record],
+    confirm: Callable[[model.Record], None] = lambda record: None,
+) -> None:
+    """Find a product, note a wish for it and print what came of it."""
+    from provisioner import operations, succession, tables
+
+    out = tables.console()
+    with operations.opened(options.read_settings()) as parts:
+        record = find(parts, name)
+        confirm(record)
+        outcomes = succession.ask(parts, record, wish, tables.progress(out))
+    tables.show_outcomes(out, outcomes, {record.key: record.namespace})
     if any(outcome.status not in ("done", "queued") for outcome in outcomes):
         sys.exit(1)
 

@@ -94,4 +94,5 @@ class Action:
     """What it is done to, fit to be shown: a prefix, a key id, a file; never a secret."""
     detail: str = ""
     urgent: bool = False
-    """It may take access away: done before anything is looked at that could fail."""
+    """Done before anything is looked at that could fail: it may take access away, or make ours
+    what looking would refuse."""

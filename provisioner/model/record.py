@@ -79,6 +79,8 @@ class WorkspaceState:
     """The key that `.env` names."""
     input_names: tuple[tuple[str, str], ...] = ()
     """(port id, name) of every input ever given a name: names are never reassigned."""
+    folder: str = ""
+    """Where it still lies after a rename; empty = under the product's namespace."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,12 +92,27 @@ class Writeback:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Former:
+    """A namespace that was a product's, or nearly, and whose mark may still name it."""
+
+    namespace: str
+    kept_until: datetime | None = None
+    """The prefix is not given up before, empty or not: jobs that began in it may end."""
+    empty: bool = False
+    """It was found empty when last looked at."""
+    closed: bool = False
+    """No policy opens it from now on; once none does, the mark goes."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """All we know of a product that we have touched; one row in the store."""
 
     key: Key
     namespace: str
     """As provisioned: it names the folder and the prefix."""
+    former: tuple[Former, ...] = ()
+    """Earlier ones, the oldest first."""
     name: str = ""
     phase: Phase = Phase.ACTIVE
     finalizer: bool = False
@@ -113,3 +130,11 @@ class Record:
     """When to look again without any event."""
     verified_at: datetime | None = None
     released_at: datetime | None = None
+    purging: bool = False
+    """What it left is being deleted: nobody may adopt it any more."""
+    purged_at: datetime | None = None
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """Name the prefixes that are open to it: its own, then those it had before a rename."""
+        return (self.namespace, *(each.namespace for each in self.former if not each.closed))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from provisioner import errors, names, policy, telemetry
 from provisioner.s3 import client as s3_client
+from provisioner.s3 import purging
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -162,7 +163,7 @@ class S3Store:
         """
         owner = self.owner(namespace)
         if owner is None:
-            self._put_new(_mark(namespace), json.dumps({"product_id": product_id}).encode())
+            self._put_new(_mark(namespace), _mark_of(product_id))
             owner = self.owner(namespace)
         if owner != product_id:
             raise errors.NotOurs("the prefix belongs to another product", owner=owner)
@@ -170,6 +171,28 @@ class S3Store:
     def keep(self, prefix: str) -> None:
         """Write `<prefix>.keep` unless it is there."""
         self._put_new(f"{policy.check_prefix(prefix)}{KEEP}", b"")
+
+    def adopt(self, namespace: str, product_id: str) -> None:
+        """Write the ownership mark over whatever is there."""
+        body = _mark_of(product_id)
+        s3_client.call(
+            lambda: self._client.put_object(Bucket=self._bucket, Key=_mark(namespace), Body=body)
+        )
+
+    def disown(self, namespace: str, product_id: str) -> None:
+        """Remove `.keep`, then the mark, if it names this product."""
+        if self.owner(namespace) == product_id:
+            for key in (f"{names.prefix(namespace)}{KEEP}", _mark(namespace)):
+                self._delete_key(key)
+
+    def _delete_key(self, key: str) -> None:
+        s3_client.call(
+            lambda: self._client.delete_object(Bucket=self._bucket, Key=key), tolerate=_ABSENT
+        )
+
+    def purge(self, prefix: str) -> bool:
+        """Delete one batch of all that lies below a prefix; True while there may be more."""
+        return purging.purge(self._client, self._bucket, policy.check_prefix(prefix))
 
     def _put_new(self, key: str, body: bytes) -> None:
         """Write an object unless it is there; without that condition where it is not known."""
@@ -188,6 +211,10 @@ class S3Store:
 
 def _mark(namespace: str) -> str:
     return f"{MARKS}{names.check_namespace(namespace)}.json"
+
+
+def _mark_of(product_id: str) -> bytes:
+    return json.dumps({"product_id": product_id}).encode()
 
 
 def _product_id(body: bytes) -> str:

@@ -2,17 +2,18 @@
 
 Once the store has recorded the prefix as ours the store decides: what products write into the
 bucket is never trusted as state. Releasing keeps the data and the mark, so that a namespace
-used again does not inherit them.
+used again does not inherit them; from then on the mark decides, for the prefix may be adopted.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import datetime
 
 from provisioner import errors, model, names, ports
 from provisioner.steps import protocol
 
-CLAIM, KEEP = "claim-prefix", "keep-prefix"
+CLAIM, KEEP, RELEASE = "claim-prefix", "keep-prefix", "release-prefix"
 
 
 class PrefixStep:
@@ -34,23 +35,30 @@ class PrefixStep:
             raise errors.NotOurs("the prefix holds objects that nobody owns")
         if owner not in (None, record.key.id):
             raise errors.NotOurs("the prefix belongs to another product", owner=owner)
-        return record
+        ours = (each for each in record.former if self._is_ours(each, record))
+        return dataclasses.replace(record, former=tuple(ours))
+
+    def _is_ours(self, former: model.Former, record: model.Record) -> bool:
+        """Tell whether an earlier prefix is what it was, after a time in which it was released."""
+        return former.closed or self._store.owner(former.namespace) == record.key.id
 
     def plan(
         self, desired: model.Desired, record: model.Record, now: datetime
     ) -> tuple[model.Action, ...]:
-        """Claim the prefix once."""
-        if not _wanted(desired, record):
+        """Claim the prefix once; let go of it when the product is gone."""
+        gone = desired.phase is model.Phase.GONE
+        if not (_wanted(desired, record) or (gone and record.prefix)):
             return ()
+        verbs = (RELEASE,) if gone else (CLAIM, KEEP)
         where = f"s3://{self._bucket}/{names.prefix(record.namespace)}"
-        return tuple(
-            model.Action(step=self.name, verb=verb, subject=where) for verb in (CLAIM, KEEP)
-        )
+        return tuple(model.Action(step=self.name, verb=verb, subject=where) for verb in verbs)
 
     def apply(self, action: model.Action, run: protocol.Run) -> None:
         """Write the mark, then `.keep`; recorded only when both are there."""
         namespace = run.record.namespace
-        if action.verb == CLAIM:
+        if action.verb == RELEASE:
+            run.save(prefix=False)
+        elif action.verb == CLAIM:
             run.effect("ensure-bucket")
             self._store.ensure_bucket()
             run.effect(CLAIM)

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from provisioner import errors, model, plan, policy, ports
+from provisioner import errors, model, names, plan, policy, ports
 from provisioner.steps import protocol
 
 PRINCIPAL, POLICY, DELETE_PRINCIPAL = "ensure-principal", "put-policy", "delete-principal"
@@ -90,7 +90,9 @@ class Scoping:
 
 
 def document(record: model.Record, grants: Sequence[model.Grant], *, bucket: str) -> dict[str, Any]:
-    """Write the policy of a product with these grants: its principal's, and its role's."""
-    prefix = protocol.own_prefix(record)
-    own = [] if prefix is None else [prefix]
+    """Write the policy of a product with these grants: its principal's, and its role's.
+
+    After a rename it has two homes.
+    """
+    own = [names.prefix(each) for each in record.namespaces] if record.key.produces else []
     return policy.document(bucket=bucket, own=own, grants=grants)

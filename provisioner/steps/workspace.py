@@ -13,7 +13,7 @@ from datetime import datetime
 from provisioner import dotenv, errors, inputs, model, names, plan, ports
 from provisioner.steps import protocol
 
-CREATE, PUBLISH = "create-workspace", "publish-files"
+MOVE, CREATE, PUBLISH = "move-workspace", "create-workspace", "publish-files"
 RETRACT, ARCHIVE = "retract-secrets", "archive-workspace"
 
 
@@ -63,11 +63,13 @@ class WorkspaceStep:
         if desired.phase is not model.Phase.ACTIVE:
             return record
         owner = self._workspaces.owner(record.namespace)
+        state = record.workspace
+        if state.folder and owner is None and self._is_at(state.folder, record):
+            return record  # it is still to be moved
         if owner not in (None, record.key.id):
             raise errors.NotOurs("the workspace folder belongs to somebody else")
-        state = record.workspace
-        if owner is None and state.rendered:
-            state = dataclasses.replace(state, rendered=False, published_digest="")
+        if owner is None and (state.rendered or state.folder):
+            state = dataclasses.replace(state, rendered=False, published_digest="", folder="")
         elif state.published_digest and record.credentials.current:
             files = self._files(desired, record, record.credentials.current)
             as_written = _digest(files) == state.published_digest
@@ -75,10 +77,13 @@ class WorkspaceStep:
                 state = dataclasses.replace(state, published_digest="")
         return dataclasses.replace(record, workspace=state)
 
+    def _is_at(self, folder: str, record: model.Record) -> bool:
+        return self._workspaces.owner(folder) == record.key.id
+
     def plan(
         self, desired: model.Desired, record: model.Record, now: datetime
     ) -> tuple[model.Action, ...]:
-        """Create it once, publish our files whenever they differ."""
+        """Create it once, move it after a rename, publish our files whenever they differ."""
         state = record.workspace
         # As long as there is a principal, a run that stopped may have written what is not noted.
         unsure = bool(record.credentials.principal)
@@ -87,12 +92,13 @@ class WorkspaceStep:
         if desired.phase is model.Phase.GONE:
             verbs = (RETRACT, ARCHIVE) if state.rendered or unsure else ()
             return tuple(self._action(verb, record) for verb in verbs)
+        moving = (self._action(MOVE, record),) if state.folder else ()
         if not state.rendered:
-            return (self._action(CREATE, record),)
+            return (*moving, self._action(CREATE, record))
         key = record.credentials.current
         if key and state.published_digest == _digest(self._files(desired, record, key)):
-            return ()
-        return (self._action(PUBLISH, record),)
+            return moving
+        return (*moving, self._action(PUBLISH, record))
 
     def _action(self, verb: str, record: model.Record) -> model.Action:
         return model.Action(step=self.name, verb=verb, subject=record.namespace)
@@ -127,12 +133,18 @@ class WorkspaceStep:
             return
         run.effect(action.verb)
         state = run.record.workspace
-        if action.verb == RETRACT:
-            self._workspaces.retract(namespace, product_id)
+        folders = {namespace, state.folder or namespace}  # both where a move was stopped
+        if action.verb == MOVE:
+            self._workspaces.move(state.folder, namespace, product_id)
+            state = dataclasses.replace(state, folder="")
+        elif action.verb == RETRACT:
+            for folder in folders:
+                self._workspaces.retract(folder, product_id)
             state = dataclasses.replace(state, published_digest="", published_key_id="")
         else:
-            self._workspaces.archive(namespace, product_id)
-            state = dataclasses.replace(state, rendered=False)
+            for folder in folders:
+                self._workspaces.archive(folder, product_id)
+            state = dataclasses.replace(state, rendered=False, folder="")
         run.save(workspace=state)
 
     def _write(self, action: model.Action, run: protocol.Run) -> None:

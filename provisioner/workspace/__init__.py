@@ -23,7 +23,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from provisioner import errors, model, names, ports, telemetry
-from provisioner.workspace import blueprint, claims, ground, owned, render
+from provisioner.workspace import blueprint, claims, ground, moving, owned, render
 
 _log = telemetry.Log(__name__)
 
@@ -69,7 +69,7 @@ class CookiecutterWorkspaces:
             self.publish(spec.namespace, spec.product_id, files)
             return
         if owner is not None:
-            raise _not_ours(spec.namespace)
+            raise claims.not_ours(spec.namespace)
         answers = {
             "namespace": spec.namespace,
             "template_digest": self._template.digest(),
@@ -91,7 +91,7 @@ class CookiecutterWorkspaces:
             if owner is None:
                 raise errors.Conflict("the workspace is gone", namespace=namespace)
             if owner != product_id:
-                raise _not_ours(namespace)
+                raise claims.not_ours(namespace)
             self._sweep(root)
             with root.folder(namespace) as workspace:
                 claims.confirm(root, namespace)
@@ -117,6 +117,38 @@ class CookiecutterWorkspaces:
                 with root.folder(namespace) as workspace:
                     owned.retract(workspace)
 
+    def move(self, old: str, new: str, product_id: str) -> None:
+        """Give a workspace another name, by one rename; one that has it already is success."""
+        _check_id(product_id)
+        names.check_namespace(old)
+        with self._disk(new), self._opened() as root:
+            self._sweep(root)
+            with root.own_folder(claims.PRIVATE) as private:
+                moving.move(root, private, old, new, product_id)
+        _log.info("moved a workspace", namespace=new, product_id=product_id)
+
+    def adopt(self, namespace: str, product_id: str) -> None:
+        """Make a folder the product's, whoever's it was; its files stay as they are."""
+        _check_id(product_id)
+        with (
+            self._disk(namespace),
+            self._opened() as root,
+            root.own_folder(claims.PRIVATE) as private,
+        ):
+            moving.adopt(root, private, namespace, product_id)
+        _log.info("adopted a folder", namespace=namespace, product_id=product_id)
+
+    def purge(self, product_id: str) -> None:
+        """Delete the archived workspaces of a product; none is success."""
+        _check_id(product_id)
+        with (
+            self._disk(product_id),
+            contextlib.suppress(FileNotFoundError),
+            self._opened() as root,
+            root.own_folder(claims.PRIVATE, make=False) as private,
+        ):
+            moving.purge(private, product_id)
+
     def archive(self, namespace: str, product_id: str) -> None:
         """Move the workspace to `.provisioner/archive/<id>/`; gone or not ours is success.
 
@@ -129,14 +161,8 @@ class CookiecutterWorkspaces:
                 return
             self._sweep(root)
             with root.own_folder(claims.PRIVATE) as private:
-                if claims.owner(root, namespace) == product_id:
-                    with root.folder(namespace) as workspace:
-                        owned.retract(workspace)
-                    with private.own_folder("archive") as archive:
-                        root.move(namespace, archive, _free_name(archive, product_id))
+                if moving.archive(root, private, namespace, product_id):
                     _log.info("archived a workspace", namespace=namespace, product_id=product_id)
-                private.remove_all(product_id)
-                claims.drop(private, namespace)
 
     def _make(
         self,
@@ -230,7 +256,7 @@ def _swap(
     try:
         stage.move("workspace", root, namespace)
     except FileExistsError as exc:
-        raise _not_ours(namespace) from exc
+        raise claims.not_ours(namespace) from exc
     claims.write(private, namespace, replace(claim, confirmed=True))
 
 
@@ -272,20 +298,8 @@ def _lay(tree: ground.Tree, rendering: blueprint.Rendering) -> None:
     tree.sync()
 
 
-def _free_name(archive: ground.Tree, product_id: str) -> str:
-    count, name = 1, product_id
-    while archive.holds(name):
-        count += 1
-        name = f"{product_id}.{count}"
-    return name
-
-
 def _check_id(product_id: str) -> None:
     try:
         model.Key.product(product_id)
     except ValueError as exc:
         raise errors.NameRejected("a product id is a lower-case UUID") from exc
-
-
-def _not_ours(namespace: str) -> errors.NotOurs:
-    return errors.NotOurs("the folder is not this product's", namespace=namespace)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 
+from provisioner import errors
 from provisioner.workspace import ground
 
 PRIVATE = ".provisioner"
@@ -72,6 +73,11 @@ def confirm(root: ground.Tree, namespace: str) -> None:
     if claim and not claim.confirmed:
         with root.own_folder(PRIVATE) as private:
             write(private, namespace, replace(claim, confirmed=True))
+
+
+def not_ours(namespace: str) -> errors.NotOurs:
+    """Say that a folder is somebody else's."""
+    return errors.NotOurs("the folder is not this product's", namespace=namespace)
 
 
 def drop(private: ground.Tree, namespace: str) -> None:

@@ -16,7 +16,6 @@ import fcntl
 import os
 import re
 import secrets
-import shutil
 import stat
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -249,9 +248,35 @@ class Tree:
             os.fsync(self._descriptor)
 
     def remove_all(self, name: str) -> None:
-        """Remove a folder with all that is in it; links in it are removed, not followed."""
+        """Remove a folder with all that is in it; links in it are removed, not followed.
+
+        However deep it is: what lies in a folder below is first moved to the top.
+        """
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(name, dir_fd=self._descriptor)
+            with self.folder(name) as top:
+                while inner := top._remove_files():
+                    for each in inner:
+                        with top.folder(each) as below:
+                            for deeper in below._remove_files():
+                                below._lift(deeper, top)
+                        os.rmdir(each, dir_fd=top._descriptor)
+            os.rmdir(name, dir_fd=self._descriptor)
+            os.fsync(self._descriptor)
+
+    def _remove_files(self) -> tuple[str, ...]:
+        """Remove all that is no folder from the directory itself; return the folders in it."""
+        with os.scandir(self._descriptor) as entries:
+            found = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
+        for name, is_folder in found:
+            if not is_folder:
+                os.unlink(name, dir_fd=self._descriptor)
+        return tuple(name for name, is_folder in found if is_folder)
+
+    def _lift(self, name: str, into: Tree) -> None:
+        """Move a folder that is about to be removed; one closed to us could not be moved."""
+        os.close(_open_folder(name, self._descriptor))
+        as_name = secrets.token_hex(8)
+        os.rename(name, as_name, src_dir_fd=self._descriptor, dst_dir_fd=into._descriptor)
 
     def unfinished(self) -> tuple[str, ...]:
         """List what writes that were interrupted left in the directory; a folder is none."""

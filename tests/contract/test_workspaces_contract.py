@@ -268,6 +268,12 @@ def test_a_name_that_could_escape_is_rejected_everywhere(namespace: str, bench: 
         bench.workspaces.retract(namespace, _ID)
     with pytest.raises(errors.NameRejected):
         bench.workspaces.archive(namespace, _ID)
+    with pytest.raises(errors.NameRejected):
+        bench.workspaces.move(namespace, "sales", _ID)
+    with pytest.raises(errors.NameRejected):
+        bench.workspaces.move("sales", namespace, _ID)
+    with pytest.raises(errors.NameRejected):
+        bench.workspaces.adopt(namespace, _ID)
 
 
 @pytest.mark.parametrize("product_id", ["", "..", "staging", _ID.upper(), f"{_ID}/.."])
@@ -280,7 +286,116 @@ def test_an_id_that_is_no_uuid_is_rejected_everywhere(product_id: str, bench: Be
         bench.workspaces.retract("sales", product_id)
     with pytest.raises(errors.NameRejected):
         bench.workspaces.archive("sales", product_id)
+    with pytest.raises(errors.NameRejected):
+        bench.workspaces.move("sales", "sales-eu", product_id)
+    with pytest.raises(errors.NameRejected):
+        bench.workspaces.adopt("sales", product_id)
+    with pytest.raises(errors.NameRejected):
+        bench.workspaces.purge(product_id)
 
 
 def test_the_template_has_a_digest(bench: Bench) -> None:
     assert bench.workspaces.template_digest() == bench.workspaces.template_digest() != ""
+
+
+def test_a_workspace_moves_with_all_that_is_in_it(bench: Bench) -> None:
+    bench.workspaces.create(_spec(), _FILES)
+    bench.put("sales", "mine.txt", "mine")
+    before = bench.files("sales")
+
+    bench.workspaces.move("sales", "sales-eu", _ID)
+    bench.workspaces.move("sales", "sales-eu", _ID)
+
+    assert bench.files("sales-eu") == before
+    assert bench.files("sales") == {}
+    assert bench.workspaces.owner("sales-eu") == _ID
+    assert bench.workspaces.owner("sales") is None
+
+
+def test_the_old_name_of_a_moved_workspace_is_free(bench: Bench) -> None:
+    bench.workspaces.create(_spec(), _FILES)
+    bench.workspaces.move("sales", "sales-eu", _ID)
+
+    bench.put("sales", "theirs.txt", "theirs")
+
+    assert bench.workspaces.owner("sales") == ""
+
+
+def test_a_workspace_that_moved_back_is_where_it_was(bench: Bench) -> None:
+    bench.workspaces.create(_spec(), _FILES)
+    before = bench.files("sales")
+    for old, new in (("sales", "sales-eu"), ("sales-eu", "sales")):
+        bench.workspaces.move(old, new, _ID)
+    bench.workspaces.publish("sales", _ID, _FILES)
+
+    assert bench.files("sales") == before
+    assert bench.workspaces.owner("sales") == _ID
+
+
+def test_a_workspace_is_not_moved_over_something(bench: Bench) -> None:
+    bench.workspaces.create(_spec(), _FILES)
+    bench.put("sales-eu", "theirs.txt", "theirs")
+
+    with pytest.raises(errors.NotOurs):
+        bench.workspaces.move("sales", "sales-eu", _ID)
+
+    assert bench.files("sales-eu") == {"theirs.txt": "theirs"}
+    assert bench.workspaces.owner("sales") == _ID
+    bench.workspaces.publish("sales", _ID, _ROTATED)
+
+
+@pytest.mark.parametrize("owner", [None, _OTHER])
+def test_only_the_products_own_workspace_is_moved(owner: str | None, bench: Bench) -> None:
+    if owner is not None:
+        bench.workspaces.create(_spec(owner), _FILES)
+
+    with pytest.raises(errors.Conflict):
+        bench.workspaces.move("sales", "sales-eu", _ID)
+
+    assert bench.workspaces.owner("sales") == owner
+    assert bench.files("sales-eu") == {}
+
+
+def test_an_adopted_folder_keeps_its_files_and_gets_ours(bench: Bench) -> None:
+    bench.put("sales", "README.md", "theirs")
+
+    bench.workspaces.adopt("sales", _ID)
+    bench.workspaces.publish("sales", _ID, _FILES)
+
+    assert bench.workspaces.owner("sales") == _ID
+    assert bench.files("sales") == {"README.md": "theirs", **_FILES.plain, **_FILES.secret}
+
+
+def test_a_folder_of_another_product_is_adopted_from_it(bench: Bench) -> None:
+    bench.workspaces.create(_spec(_OTHER), _FILES)
+
+    bench.workspaces.adopt("sales", _ID)
+    bench.workspaces.retract("sales", _OTHER)
+    bench.workspaces.archive("sales", _OTHER)
+
+    assert bench.workspaces.owner("sales") == _ID
+    assert ".env" in bench.files("sales")
+
+
+def test_what_is_not_there_cannot_be_adopted(bench: Bench) -> None:
+    with pytest.raises(errors.Conflict):
+        bench.workspaces.adopt("sales", _ID)
+
+
+def test_purging_deletes_every_archive_of_a_product_and_no_others(bench: Bench) -> None:
+    for product_id in (_ID, _ID, _OTHER):
+        bench.workspaces.create(_spec(product_id), _FILES)
+        bench.workspaces.archive("sales", product_id)
+    bench.workspaces.create(_spec(), _FILES)
+
+    bench.workspaces.purge(_ID)
+    bench.workspaces.purge(_ID)
+
+    assert sorted(bench.archived()) == [_OTHER]
+    assert bench.workspaces.owner("sales") == _ID
+
+
+def test_purging_where_nothing_was_ever_made_is_success(bench: Bench) -> None:
+    bench.workspaces.purge(_ID)
+
+    assert bench.archived() == {}
