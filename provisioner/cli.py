@@ -23,6 +23,7 @@ def cli() -> None:
     \b
     New here?            provisioner demo            (everything embedded, nothing to set up)
     Careful?             provisioner plan --all      (reads your portal, touches nothing)
+    All set up?          provisioner doctor          (examines, and tries throw-away keys)
     Ready?               provisioner serve           (hears webhooks, reconciles)
     What is going on?    provisioner status
 
@@ -36,6 +37,7 @@ for _command in (
     running.demo,
     looking.plan,
     looking.status,
+    looking.doctor,
     acting.reconcile,
     acting.rotate,
     acting.adopt,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from provisioner import observer
+    from provisioner import findings, observer
 
 
 _PIPED_WIDTH = 120
@@ -182,6 +182,50 @@ def _phase(record: model.Record) -> str:
     if record.released_at is None:
         return record.phase.value
     return "purged" if record.purged_at else "released"
+
+
+def finding_printer(out: Console) -> Callable[[object], None]:
+    """Return what prints the findings of an examination as they are made."""
+    from provisioner import findings
+
+    styles = {
+        findings.Verdict.GOOD: "green",
+        findings.Verdict.DOUBTFUL: "yellow",
+        findings.Verdict.BAD: "bold red",
+        findings.Verdict.SKIPPED: "dim",
+    }
+
+    def tell(found: object) -> None:
+        from rich.text import Text
+
+        if isinstance(found, findings.Finding):
+            line = Text.assemble(
+                (f"{found.verdict.value:>11}", styles[found.verdict]),
+                f"  {found.about}: {errors.printable(found.told)}",
+            )
+            out.print(line, soft_wrap=True)
+
+    return tell
+
+
+def show_attempts(out: Console, attempts: Sequence[findings.Attempt]) -> None:
+    """Print what throw-away keys tried, and whether the engine kept our promise."""
+    if not attempts:
+        return
+    words = {True: "allowed", False: "refused", None: "no answer"}
+    table = _table(
+        "Throw-away keys on the live engine", "when", "who tries to", "promised", "found"
+    )
+    for each in attempts:
+        _row(
+            table,
+            each.when,
+            f"{each.who}: {each.what}",
+            words[each.promised],
+            f"{words[each.allowed]} {each.told}".strip(),
+            style=None if each.as_promised else "bold red",
+        )
+    out.print(table)
 
 
 def _when(moment: datetime) -> str:

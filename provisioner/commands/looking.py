@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 
 import click
@@ -52,6 +53,27 @@ def status(namespace: str | None, as_json: bool) -> None:
         click.echo("The store (PROV_DATABASE_URL) knows no product yet.", err=True)
     for notice in flags:
         click.echo(notice, err=True)
+
+
+@click.command(short_help="Examine the set-up, and what the engine enforces.")
+@click.option("--no-scoping", is_flag=True, help="Leave out the calls with throw-away keys.")
+def doctor(no_scoping: bool) -> None:
+    """Examine settings, store, portal, engine, template and folders, and say what is wrong.
+
+    Then two throw-away products are made on the live engine, with prefixes, policies and keys
+    like real ones; some thirty calls show what their keys may do, and both are removed. Exit code
+    0: all is well (warnings aside); 1: something failed; 2: the settings cannot be used.
+    """
+    from provisioner import doctor as examination
+    from provisioner import operations, tables
+
+    out = tables.console()
+    with operations.opened(options.read_settings(serving=True, quiet=True)) as parts:
+        report = examination.examine(
+            parts, proves_scoping=not no_scoping, tell=tables.finding_printer(out)
+        )
+    tables.show_attempts(out, report.attempts)
+    sys.exit(0 if report.well else 1)
 
 
 @click.command(short_help="Render the template into a folder.")
