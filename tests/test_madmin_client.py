@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from provisioner import errors, model
+from provisioner.issuers import madmin
 from provisioner.issuers.madmin import admin, client, codec
 from tests import canned_server
 
@@ -164,3 +165,31 @@ def test_no_secret_is_in_what_a_refused_key_says() -> None:
     ):
         minio(endpoint).add_account("alice", KEY, "")
     assert KEY.secret not in f"{caught.value} {caught.value.attributes}"
+
+
+def asked(info: object) -> None:
+    with canned_server.canned(200, json.dumps(info).encode()) as endpoint:
+        madmin.MinioIssuer(endpoint=endpoint, region="us-east-1", admin=ADMIN).ask()
+
+
+@pytest.mark.parametrize(
+    ("releases", "warned"),
+    [
+        (["2025-10-15T17:29:55Z"], False),
+        (["2025-10-15T17:29:55Z", "2026-01-01T00:00:00Z"], False),
+        (["2025-10-15T17:29:55Z", "2025-09-07T16:13:09Z"], True),
+        (["DEVELOPMENT.GOGET"], True),
+        ([], True),
+    ],
+)
+def test_every_server_of_a_minio_has_to_be_a_fixed_release(
+    releases: list[str], warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked({"servers": [{"version": each} for each in releases]})
+    assert [record.levelname for record in caplog.records] == ["WARNING"] * warned
+
+
+@pytest.mark.parametrize("info", [{}, [], {"servers": None}, "MinIO"])
+def test_what_tells_of_no_servers_is_not_minio(info: object) -> None:
+    with pytest.raises(errors.IssuerRejected, match="not MinIO"):
+        asked(info)

@@ -164,6 +164,27 @@ def test_without_a_key_of_our_choice_none_is_made(rustfs: rustfs_shapes.Rustfs) 
         issuer_of(rustfs).create_key(PRINCIPAL, None, DOCUMENT)
 
 
+def test_what_tells_of_no_servers_is_not_rustfs() -> None:
+    with canned_server.canned(200, b"{}") as endpoint:
+        issuer = madmin.RustfsIssuer(
+            endpoint=endpoint,
+            region="us-east-1",
+            admin=model.AccessKey("admin", "a" * 40),
+            versioned=lambda: False,
+        )
+        with pytest.raises(errors.IssuerRejected, match="not rustfs"):
+            issuer.ask()
+
+
+def test_a_key_that_is_there_already_is_made_by_us(rustfs: rustfs_shapes.Rustfs) -> None:
+    issuer = issuer_of(rustfs)
+    key = issue(issuer)
+    assert issuer.create_key(PRINCIPAL, key, DOCUMENT) == key
+    rustfs.accounts[key.id]["parent"] = "somebody-else"
+    with pytest.raises(errors.IssuerUnavailable):
+        issuer.create_key(PRINCIPAL, key, DOCUMENT)
+
+
 @pytest.mark.parametrize("version", ["refs/tags/1.0.0-beta.11", "1.0.0-alpha.90"])
 def test_a_release_in_which_keys_reach_their_parent_is_refused(
     rustfs: rustfs_shapes.Rustfs, version: str
