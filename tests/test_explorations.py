@@ -243,3 +243,45 @@ def test_killed_before_any_effect_it_is_finished_by_the_next_run(
     assert published is not None
     assert world.live_keys() - before == {published.id}
     assert world.may("why", "s3:GetObject", "sales/orders/x")
+
+
+def test_a_renamed_explorations_workspace_moves_and_nothing_is_marked() -> None:
+    world = a_world(asking())
+    world.settle(WHY)
+    world.folders.put("why", "mine.sql", "select 1")
+    objects = dict(world.objects.objects)
+    world.portal.change(WHY, namespace="why-not")
+    world.settle(WHY)
+    assert world.file("why-not", "mine.sql") == "select 1"
+    assert "why" not in world.folders.folders
+    assert world.may("why-not", "s3:GetObject", "sales/orders/x")
+    assert world.objects.objects == objects
+    assert (world.record(WHY).conditions, world.record(WHY).former) == ((), ())
+
+
+def test_an_exploration_adopts_a_folder_and_never_a_prefix() -> None:
+    world = a_world(asking(namespace="sales-2"))
+    world.folders.put("sales-2", "thesis.txt", "mine")
+    world.objects.objects["sales-2/theirs"] = b"1"
+    world.settle(SALES)
+    assert world.reconcile(WHY).status == "condition"
+    world.store.asks.ask([WHY], model.Ask.ADOPT)
+    world.settle(WHY)
+    assert world.file("sales-2", "thesis.txt") == "mine"
+    assert world.file("sales-2", ".env") is not None
+    assert world.objects.owner("sales-2") is None
+    assert not world.may("sales-2", "s3:GetObject", "sales-2/theirs")
+
+
+def test_purging_an_exploration_leaves_a_product_of_its_name_alone() -> None:
+    world = a_world(asking())
+    world.settle(WHY)
+    world.objects.claim("why", b.FINANCE)
+    world.objects.objects["why/theirs"] = b"1"
+    del world.portal.views[WHY]
+    world.settle(WHY)
+    world.store.asks.ask([WHY], model.Ask.PURGE)
+    world.settle(WHY)
+    assert world.record(WHY).purged_at is not None
+    assert world.folders.archived == {}
+    assert world.objects.objects["why/theirs"] == b"1"
