@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from provisioner import (
+    engine,
     errors,
     grants,
     observer,
@@ -31,14 +31,11 @@ from provisioner import (
     workqueue,
     workspace,
 )
-from provisioner.issuers import choose, signed
+from provisioner.issuers import choose, roles
 from provisioner.settings import Settings
-from provisioner.steps import credentials, finalizer, prefix, protocol, retirement, writeback
+from provisioner.steps import credentials, finalizer, prefix, protocol, retirement, role, writeback
 from provisioner.steps import workspace as workspace_step
 from provisioner.workspace import extensions
-
-if TYPE_CHECKING:
-    from mypy_boto3_iam import IAMClient
 
 FINALIZER = "sqlmesh-provisioner"
 _LEASE_SECONDS = 30.0
@@ -104,8 +101,8 @@ def assemble(
         api_key=settings.dpp_api_key,
         oauth_client=_oauth_client(settings),
     )
-    objects = _objects(settings)
-    issuer = _issuer(settings, objects, clock)
+    objects = engine.objects(settings)
+    issuer = engine.issuer(settings, objects, clock=clock)
     prober = s3.S3Prober(
         endpoint=settings.s3_endpoint, region=settings.s3_region, bucket=settings.s3_bucket
     )
@@ -178,7 +175,7 @@ def _rules(settings: Settings) -> plan.Rules:
         allowed_locations=settings.allowed_locations,
         finalizer=FINALIZER,
         ready_lifecycle=settings.ready_lifecycle,
-        fingerprint=plan.digest(vars(around)),
+        fingerprint=plan.digest([vars(around), settings.role_name, settings.role_trust_policy]),
     )
 
 
@@ -195,51 +192,17 @@ def _surroundings(settings: Settings) -> workspace_step.Surroundings:
     )
 
 
-def _objects(settings: Settings) -> s3.S3Store:
-    return s3.S3Store(
-        s3.connect(
-            endpoint=settings.s3_endpoint,
-            region=settings.s3_region,
-            access_key=settings.s3_access_key,
-            secret_key=settings.s3_secret_key,
-        ),
+def _role_step(settings: Settings, issuer: ports.Issuer) -> role.RoleStep:
+    """Keep roles where they are asked for, and otherwise delete those that we made."""
+    wanted = None
+    if settings.role_name and settings.role_trust_policy:
+        wanted = role.Wanted(template=settings.role_name, trust=settings.role_trust_policy)
+    return role.RoleStep(
+        roles.IamRoles(engine.iam(settings, settings.iam_endpoint)),
+        wanted,
         bucket=settings.s3_bucket,
-        region=settings.s3_region,
-        create_bucket=settings.s3_create_bucket,
+        engine=lambda: choose.kind(issuer),
     )
-
-
-def _issuer(settings: Settings, objects: s3.S3Store, clock: ports.Clock) -> ports.Issuer:
-    """Return the issuer that the settings name; `auto` finds out when it is first used."""
-
-    def iam_at(endpoint: str | None) -> IAMClient:
-        return s3.connect(
-            endpoint=endpoint,
-            region=settings.s3_region,
-            access_key=settings.s3_access_key,
-            secret_key=settings.s3_secret_key,
-            service="iam",
-        )
-
-    engine = settings.s3_endpoint and choose.Engine(
-        account=signed.Account(
-            endpoint=settings.s3_endpoint,
-            region=settings.s3_region,
-            access_key=settings.s3_access_key,
-            secret_key=settings.s3_secret_key,
-        ),
-        iam=iam_at(settings.s3_endpoint),
-        versioned=objects.keeps_versions,
-    )
-    issuer, how = choose.choose(
-        settings.issuer.value,
-        client=iam_at(settings.iam_endpoint),
-        endpoint=settings.iam_endpoint,
-        engine=engine or None,
-        clock=clock,
-    )
-    _log.info("issuer", chosen=how)
-    return issuer
 
 
 def _steps(
@@ -270,6 +233,7 @@ def _steps(
             ),
         ),
         workspace_step.WorkspaceStep(folders, _surroundings(settings)),
+        _role_step(settings, issuer),
         retirement.RetirementStep(issuer, grace_seconds=settings.rotation_grace_seconds),
         writeback.LifecycleStep(writer, lifecycle=settings.ready_lifecycle),
         writeback.AssetStep(writer, bucket=bucket),

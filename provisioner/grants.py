@@ -7,13 +7,14 @@ condition says why.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from provisioner import model, names
+from provisioner import model, names, policy
 
 S3_ASSET = "S3TechnicalAssetConfiguration"
 
@@ -43,15 +44,18 @@ def judge(
     scope: Scope,
     allowed_locations: Sequence[str],
     namespaces: Mapping[str, str],
+    taken: Collection[str] = (),
     now: datetime,
 ) -> Judgement:
     """Judge every approved link of a consumer.
 
     `namespaces` maps the producers that own their prefix to the namespaces they have it under: of
     any other the prefix may be a dead product's or a stranger's, and opens nothing.
-    `allowed_locations` are `bucket/prefix/` patterns for assets elsewhere.
+    `allowed_locations` are `bucket/prefix/` patterns for assets elsewhere; in our bucket they open
+    nothing below a namespace that is `taken` by a product (see `first_folders`).
     """
     today = now.astimezone(UTC).date()
+    reach = _Reach(bucket=bucket, scope=scope, patterns=allowed_locations, taken=taken)
     producers = {product.id: product for product in view.producers}
     ports = {port.id: port for port in view.granted_ports}
     grants: dict[str, model.Grant] = {}
@@ -70,9 +74,7 @@ def judge(
         if not (names.is_namespace(namespace) and names.is_namespace(port.namespace)):
             refused.append(("GrantNameRejected", f"port {port.id} has a name that is not safe"))
             continue
-        locations, outside = _locations(
-            port, namespace, bucket=bucket, scope=scope, allowed=allowed_locations
-        )
+        locations, outside = _locations(port, namespace, reach)
         refused.extend(("AssetOutside", f"asset {asset} opens nothing here") for asset in outside)
         grant = model.Grant(
             producer_id=producer.id,
@@ -125,39 +127,55 @@ def next_end(held: Iterable[model.Grant], now: datetime) -> datetime | None:
 
 
 def _wider(one: model.Grant | None, other: model.Grant) -> model.Grant:
-    """Return what two links on the same port open together: old portals allow several."""
+    """Return what two links on the same port open together: old portals allow several.
+
+    Of two accesses the wider holds until its own last day; on the next it is judged again.
+    """
     if one is None:
         return other
+    if one.access is not other.access:
+        return one if one.access is model.Access.WRITE else other
     last_days = (one.valid_until, other.valid_until)
-    return model.Grant(
-        producer_id=one.producer_id,
-        producer_namespace=one.producer_namespace,
-        port_id=one.port_id,
-        port_namespace=one.port_namespace,
-        access=model.Access.WRITE
-        if model.Access.WRITE in (one.access, other.access)
-        else one.access,
-        locations=one.locations,
-        valid_until=None if None in last_days else max(day for day in last_days if day),
-    )
+    longest = None if None in last_days else max(day for day in last_days if day)
+    return dataclasses.replace(one, valid_until=longest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reach:
+    """How far the settings let an approved link reach."""
+
+    bucket: str
+    scope: Scope
+    patterns: Sequence[str]
+    taken: Collection[str]
+
+    def opens(self, location: model.Location, own: str) -> bool:
+        """Tell whether an asset lies strictly below its producer's prefix, or where allowed.
+
+        The asset that we register for the whole prefix opens nothing.
+        """
+        if location.bucket == self.bucket and location.prefix.startswith(own):
+            return location.prefix != own
+        if location.bucket == self.bucket and _first_folder(location) in self.taken:
+            return False
+        full = f"{location.bucket}/{location.prefix}"
+        return any(_below(full, pattern) for pattern in self.patterns)
 
 
 def _locations(
-    port: model.OutputPort, namespace: str, *, bucket: str, scope: Scope, allowed: Sequence[str]
+    port: model.OutputPort, namespace: str, reach: _Reach
 ) -> tuple[tuple[model.Location, ...], tuple[str, ...]]:
     """Return the places a port opens, its own first, and the ids of assets that open nothing."""
-    own = names.prefix(namespace)
-    if scope is Scope.PRODUCT:
+    own, bucket = names.prefix(namespace), reach.bucket
+    if reach.scope is Scope.PRODUCT:
         first = model.Location(bucket=bucket, prefix=own)
     else:
         first = model.Location(bucket=bucket, prefix=names.port_prefix(namespace, port.namespace))
     found: set[model.Location] = set()
     outside: list[str] = []
-    for asset in port.assets:
-        if asset.status != "active" or asset.configuration_type != S3_ASSET:
-            continue
+    for asset in _active(port):
         location = asset_location(asset)
-        if location is None or not _may_open(location, own, bucket, allowed):
+        if location is None or not reach.opens(location, own):
             whole = location == model.Location(bucket=bucket, prefix=own)
             outside += [] if whole else [asset.id]
             continue
@@ -165,24 +183,37 @@ def _locations(
     return (first, *sorted(found - {first})), tuple(sorted(outside))
 
 
+def _active(port: model.OutputPort) -> Iterator[model.Asset]:
+    """Yield the assets that may open anything; a status nobody knows is as good as pending."""
+    for asset in port.assets:
+        if asset.status == "active" and asset.configuration_type == S3_ASSET:
+            yield asset
+
+
+def first_folders(view: model.PortalView, bucket: str) -> frozenset[str]:
+    """Return the first folders in our bucket that assets of granted ports name.
+
+    One that is a product's namespace is to be `taken` when the same view is judged.
+    """
+    places = [asset_location(asset) for port in view.granted_ports for asset in _active(port)]
+    return frozenset(
+        _first_folder(place) for place in places if place is not None and place.bucket == bucket
+    )
+
+
+def _first_folder(location: model.Location) -> str:
+    return location.prefix.split("/", 1)[0]
+
+
 def asset_location(asset: model.Asset) -> model.Location | None:
-    """Return the prefix an S3 asset names, or None where bucket or path are not plain."""
+    """Return the prefix an S3 asset names, or None where bucket or path are not plain.
+
+    What a policy would refuse is refused here, so that it costs one asset and not all grants.
+    """
     parts = [part for part in (asset.suffix, asset.path) if part]
     path = "/".join(part.removesuffix("/") for part in parts)
-    if not names.is_bucket(asset.bucket) or not names.is_asset_path(path):
-        return None
-    return model.Location(bucket=asset.bucket, prefix=f"{path}/")
-
-
-def _may_open(location: model.Location, own: str, bucket: str, allowed: Sequence[str]) -> bool:
-    """Tell whether an asset lies strictly below its producer's prefix, or where a setting allows.
-
-    The asset that we register for the whole prefix opens nothing.
-    """
-    if location.bucket == bucket and location.prefix.startswith(own):
-        return location.prefix != own
-    full = f"{location.bucket}/{location.prefix}"
-    return any(_below(full, pattern) for pattern in allowed)
+    location = model.Location(bucket=asset.bucket, prefix=f"{path}/")
+    return location if names.is_asset_path(path) and policy.is_safe(location) else None
 
 
 def _below(full: str, pattern: str) -> bool:

@@ -14,6 +14,7 @@ from provisioner import errors
 _NAMESPACE = re.compile(r"[a-z0-9_][a-z0-9+=,.@_-]{0,63}")
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.=-]*")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,254}")
+_ROLE = re.compile(r"[A-Za-z0-9_+=,.@-]{1,64}")
 _SLUG_LENGTH = 40
 
 
@@ -70,6 +71,19 @@ def identifier(text: str) -> str:
 def principal(namespace: str, product_id: str) -> str:
     """Name a product's principal at the engine; it keeps that name through a rename."""
     return f"dp-{slug(namespace)}-{product_id.replace('-', '')[:8]}"
+
+
+def role(template: str, namespace: str) -> str:
+    """Name a product's role after its namespace, whole; `NameRejected` where IAM has no such name.
+
+    The portal fills the namespace into a name of its own, so a shorter one would not be found.
+    """
+    name = template.replace("{namespace}", check_namespace(namespace))
+    if not _ROLE.fullmatch(name):
+        raise errors.NameRejected(
+            "the role's name is none that IAM has: at most 64 characters", role=name
+        )
+    return name
 
 
 def input_name(producer: str, port: str) -> str:

@@ -10,9 +10,22 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from provisioner import assembly, errors, model, names, observer, resync, settings, store, worker
+from provisioner import (
+    assembly,
+    errors,
+    model,
+    names,
+    observer,
+    resync,
+    settings,
+    store,
+    telemetry,
+    worker,
+)
 from provisioner.settings import rules
 from provisioner.workspace import render
+
+_log = telemetry.Log(__name__)
 
 Progress = Callable[[Iterable[model.Key], str, int], Iterator[model.Key]]
 """Pass keys through while showing how far it is: (keys, title, how many)."""
@@ -50,28 +63,57 @@ def records(parts: assembly.Parts, name: str | None) -> tuple[model.Record, ...]
 
 
 def _record(parts: assembly.Parts, name: str) -> model.Record | None:
-    with contextlib.suppress(ValueError):
-        return parts.store.records.load(model.Key.product(name.lower()))
-    return parts.store.records.by_namespace(name)
+    loaded = map(parts.store.records.load, _named_by_id(name))
+    found = next((record for record in loaded if record is not None), None)
+    return found or parts.store.records.by_namespace(name)
+
+
+def _named_by_id(name: str) -> tuple[model.Key, ...]:
+    """Return the keys that an id may stand for, a product first; none for a namespace."""
+    try:
+        return tuple(model.Key(kind, name.lower()) for kind in model.Kind)
+    except ValueError:
+        return ()
 
 
 def _keys(parts: assembly.Parts, name: str | None) -> tuple[model.Key, ...]:
     """Resolve a namespace or id, by the portal first; all of the portal's where none is named."""
-    if name is not None:
-        with contextlib.suppress(ValueError):
-            return (model.Key.product(name.lower()),)
-    listed = parts.portal.products()
     if name is None:
-        return tuple(model.Key.product(product.id) for product in listed)
-    for product in listed:
+        return tuple(_listed(parts))
+    if ids := _named_by_id(name):
+        return (_by_id(parts, ids),)
+    for key, product in _listed(parts).items():
         if product.namespace == name:
-            return (model.Key.product(product.id),)
+            return (key,)
     known = parts.store.records.by_namespace(name)
     if known is None:
         raise errors.PermanentError(
             "neither portal nor store know such a product", name=ascii(name)
         )
     return (known.key,)
+
+
+def _by_id(parts: assembly.Parts, ids: Sequence[model.Key]) -> model.Key:
+    """Return what an id names: as the store knows it, as the portal does, else a product."""
+    known = (key for key in ids if parts.store.records.load(key) is not None)
+    found = next(known, None)
+    return found or next((key for key in ids if key in _explorations(parts)), ids[0])
+
+
+def _listed(parts: assembly.Parts) -> dict[model.Key, model.Product]:
+    """List what the portal has, products before explorations: a namespace may be both."""
+    products = {model.Key.product(each.id): each for each in parts.portal.products()}
+    return {**products, **_explorations(parts)}
+
+
+def _explorations(parts: assembly.Parts) -> dict[model.Key, model.Product]:
+    """List explorations; products do not wait for a portal that refuses to."""
+    try:
+        found = parts.portal.explorations()
+    except errors.PermanentError as error:
+        _log.warning("the portal does not list explorations", reason=str(error))
+        return {}
+    return {model.Key(model.Kind.EXPLORATION, each.id): each for each in found}
 
 
 def notices(parts: assembly.Parts) -> tuple[str, ...]:
@@ -151,6 +193,7 @@ def as_json(found: Sequence[model.Record]) -> Iterator[str]:
         yield json.dumps(
             {
                 "id": record.key.id,
+                "kind": record.key.kind,
                 "namespace": record.namespace,
                 "phase": record.phase,
                 "released": record.released_at is not None,
@@ -185,6 +228,7 @@ def render_into(folder: Path, *, template: Path, namespace: str, text: Mapping[s
         "s3_bucket": "data-products",
         "portal_url": "http://127.0.0.1:8080",
         "product_id": str(uuid.UUID(int=0)),
+        "product_kind": model.Kind.PRODUCT.value,
     }
     made = render.Template(template).render(context, {"domain": "", "owners": "", **text})
     target.mkdir(parents=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -36,14 +36,15 @@ def desired(
     *,
     rules: Rules,
     namespaces: Mapping[str, str],
+    taken: Collection[str] = (),
     now: datetime,
 ) -> model.Desired:
     """Turn a reading of the portal into what the product should have.
 
     `view` is None where the portal is sure that there is no such product. `namespaces` maps the
-    producers that own their prefix to the namespaces they have it under. Raise
-    `PortalRejected` for a status that we do not know: whatever it means, nothing is made and
-    nothing is released.
+    producers that own their prefix to the namespaces they have it under; `taken` are namespaces
+    of products among the `grants.first_folders` of the view. Raise `PortalRejected` for a status
+    that we do not know: whatever it means, nothing is made and nothing is released.
     """
     if view is None:
         return _sealed(model.Desired(key=key, phase=model.Phase.GONE, product=None), rules)
@@ -52,12 +53,14 @@ def desired(
     phase = _phase(view.product.status)
     if phase is not model.Phase.ACTIVE:
         return _sealed(model.Desired(key=key, phase=phase, product=view.product), rules)
+    ports = view.ports if key.produces else ()
     judgement = grants.judge(
         view,
         bucket=rules.bucket,
         scope=rules.scope,
         allowed_locations=rules.allowed_locations,
         namespaces=namespaces,
+        taken=taken,
         now=now,
     )
     return _sealed(
@@ -65,8 +68,8 @@ def desired(
             key=key,
             phase=phase,
             product=view.product,
-            ports=tuple(port for port in view.ports if names.is_namespace(port.namespace)),
-            assets=view.assets,
+            ports=tuple(port for port in ports if names.is_namespace(port.namespace)),
+            assets=view.assets if key.produces else (),
             grants=judgement.grants,
             conditions=_conditions(view, judgement, now),
             next_change_at=judgement.next_change_at,

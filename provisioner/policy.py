@@ -104,6 +104,11 @@ def check_prefix(prefix: str) -> str:
     return prefix
 
 
+def is_safe(location: model.Location) -> bool:
+    """Tell whether a place reaches nothing beyond itself: of any other a document is refused."""
+    return names.is_bucket(location.bucket) and _PREFIX.fullmatch(location.prefix) is not None
+
+
 def _checked(location: model.Location) -> model.Location:
     if not names.is_bucket(location.bucket):
         raise errors.NameRejected(

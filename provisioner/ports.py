@@ -84,12 +84,19 @@ class Prober(Protocol):
     """Prove a key by using it."""
 
     def prove(
-        self, key: model.AccessKey, prefix: str, *, rounds: int, pause_seconds: float
+        self,
+        key: model.AccessKey,
+        prefix: str | None,
+        *,
+        rounds: int,
+        pause_seconds: float,
+        readable: Sequence[model.Location] = (),
     ) -> bool:
         """List, put, get and delete a probe below the prefix, `rounds` times in a row.
 
-        False where the engine refuses the key or a call; raise `StorageUnavailable` where it
-        does not answer.
+        Without a prefix of its own, list the first of the `readable` places in our bucket; where
+        there is none either, the engine must know the key, whatever it then refuses. False where
+        the engine refuses the key or a call; raise `StorageUnavailable` where it does not answer.
         """
 
 
@@ -156,6 +163,28 @@ class Issuer(Protocol):
 
     def principals(self) -> tuple[model.Principal, ...]:
         """List every principal that bears our mark, whoever it was made for."""
+
+
+class Roles(Protocol):
+    """Keep the roles through which people sign in, one a product; every call is idempotent.
+
+    A role is named and marked as a principal is.
+    """
+
+    def ensure(self, role: model.Principal, trust: str) -> None:
+        """Make the role with our mark and this trust policy; `NotOurs` where it lacks the mark."""
+
+    def put_policy(self, role: model.Principal, document: Mapping[str, Any]) -> None:
+        """Make this all that the role may do, now; `PolicyTooLarge` where nothing was changed.
+
+        `Conflict` where there is no such role.
+        """
+
+    def holds(self, role: model.Principal, trust: str, document: Mapping[str, Any]) -> bool:
+        """Read back whether the role is trusted so and may do exactly this."""
+
+    def delete(self, role: model.Principal) -> None:
+        """Delete policies and role; gone is success, `NotOurs` where it lacks our mark."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -264,6 +293,9 @@ class Records(Protocol):
 
     def load(self, key: model.Key) -> model.Record | None:
         """Return the record of a key."""
+
+    def by_namespace(self, namespace: str) -> model.Record | None:
+        """Return the record of a namespace: products first, the living before the released."""
 
     def save(self, record: model.Record, lease: model.Lease) -> None:
         """Write a record; raise `LeaseLost` where the lease is no longer ours."""

@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from datetime import datetime
 
-from provisioner import model, names, plan, ports
+from provisioner import grants, model, names, plan, ports
 
 
 class Readings:
@@ -58,9 +58,26 @@ class Readings:
             elif known is None and foreseeing:
                 namespaces[producer.id] = producer.namespace
         wanted = plan.desired(
-            key, view, rules=self._rules, namespaces=namespaces, now=self._clock()
+            key,
+            view,
+            rules=self._rules,
+            namespaces=namespaces,
+            taken=self._taken(view) if view else (),
+            now=self._clock(),
         )
         return dataclasses.replace(wanted, asks=self.asked(key))
+
+    def _taken(self, view: model.PortalView) -> frozenset[str]:
+        """Return the folders of our bucket that assets name and that are some product's prefix.
+
+        The dead count too: their data and their mark are still there.
+        """
+        taken = {product.namespace for product in view.producers}
+        for folder in grants.first_folders(view, self._rules.bucket) - taken:
+            known = self._records.by_namespace(folder)
+            if known is not None and known.key.produces:
+                taken.add(folder)
+        return frozenset(taken)
 
     def record(self, wanted: model.Desired) -> model.Record | None:
         """Load the record, or begin one for a product seen for the first time.

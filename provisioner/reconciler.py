@@ -105,9 +105,10 @@ class Reconciler:
             run = self._begun(wanted, record, lease, checkpoint)
             # Without a digest the last run stopped in between: what is open is not known.
             unsure = not record.credentials.policy_digest
+            unsure = unsure or bool(record.role.name and not record.role.policy_digest)
             if wanted.grants != record.grants or unsure or model.Ask.COMPROMISED in wanted.asks:
                 try:
-                    self._withdraw(run, [])
+                    self._withdraw(run, [], [])
                 except errors.PermanentError as refused:
                     _log.error("a grant that has ended stays open", reason=str(refused))
             if isinstance(error, errors.PermanentError):
@@ -128,7 +129,7 @@ class Reconciler:
         try:
             if run.desired.phase is not model.Phase.GONE:
                 names.check_namespace(run.record.namespace)
-            self._withdraw(run, applied)
+            self._withdraw(run, applied, conditions)
             run.record = self._observe(run)
             # From here on a product that vanishes is found by resync: it is known.
             self._remember(run, lease)
@@ -153,12 +154,24 @@ class Reconciler:
         consumers = {each for port in wanted.ports for each in self._links.consumers(port.id)}
         self._queue.touch(consumers, model.Priority.EVENT)
 
-    def _withdraw(self, run: protocol.Run, applied: list[str]) -> None:
-        """Take away first what is no longer granted: nothing that fails may hold that up."""
+    def _withdraw(
+        self, run: protocol.Run, applied: list[str], conditions: list[model.Condition]
+    ) -> None:
+        """Take away first what is no longer granted: nothing that fails may hold that up.
+
+        Nor may what one step cannot take away hold up another; the first failure is raised.
+        """
+        failures: list[errors.ReconcileError] = []
         for step in protocol.in_order(self._steps, run.desired):
-            for action in step.plan(run.desired, run.record, self._clock()):
-                if action.urgent:
-                    self._carry_out(step, action, run, applied)
+            actions = step.plan(run.desired, run.record, self._clock())
+            try:
+                self._carry_all_out(
+                    step, [each for each in actions if each.urgent], run, applied, conditions
+                )
+            except (errors.TemporaryError, errors.PermanentError) as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
 
     def _observe(self, run: protocol.Run) -> model.Record:
         record = run.record
@@ -178,19 +191,29 @@ class Reconciler:
         applied: list[str],
         conditions: list[model.Condition],
     ) -> None:
-        """Plan one step and carry its actions out; an optional step's refusal is a condition."""
+        """Plan one step and carry its actions out."""
         with self._metrics.step_seconds.labels(step.name).time():
-            for action in step.plan(run.desired, run.record, self._clock()):
-                try:
-                    self._carry_out(step, action, run, applied)
-                except errors.PermanentError as error:
-                    if not step.optional:
-                        raise
-                    conditions.append(
-                        obstacles.condition(error.condition, str(error), self._clock())
-                    )
-                    _log.warning("optional step refused", step=step.name, reason=str(error))
-                    return
+            actions = step.plan(run.desired, run.record, self._clock())
+            self._carry_all_out(step, actions, run, applied, conditions)
+
+    def _carry_all_out(
+        self,
+        step: protocol.Step,
+        actions: Sequence[model.Action],
+        run: protocol.Run,
+        applied: list[str],
+        conditions: list[model.Condition],
+    ) -> None:
+        """Carry actions out in order; an optional step's refusal is a condition."""
+        for action in actions:
+            try:
+                self._carry_out(step, action, run, applied)
+            except errors.PermanentError as error:
+                if not step.optional:
+                    raise
+                conditions.append(obstacles.condition(error.condition, str(error), self._clock()))
+                _log.warning("optional step refused", step=step.name, reason=str(error))
+                return
 
     def _carry_out(
         self, step: protocol.Step, action: model.Action, run: protocol.Run, applied: list[str]

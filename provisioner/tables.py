@@ -70,11 +70,11 @@ def _row(table: Table, *cells: str, style: str | None = None) -> None:
 
 def show_plan(out: Console, previews: Sequence[observer.Preview]) -> None:
     """Print what would be made, who would gain or lose which access, and what stands in the way."""
-    made = _table("What would be done", "product", "step", "action", "on")
+    made = _table("What would be done", "for", "step", "action", "on")
     access = _table("Who would gain or lose access", "", "consumer", "may", "where", "until")
-    blocked = _table("What stands in the way", "product", "condition", "why")
+    blocked = _table("What stands in the way", "for", "condition", "why")
     for preview in previews:
-        name = preview.record.namespace or str(preview.record.key)
+        name = _name(preview.record)
         for action in preview.actions:
             _row(made, name, action.step, action.verb, action.subject)
         for change in preview.access:
@@ -91,6 +91,13 @@ def show_plan(out: Console, previews: Sequence[observer.Preview]) -> None:
     out.print(_count(previews))
 
 
+def _name(record: model.Record) -> str:
+    """Name what is planned; an exploration may have a product's name."""
+    if not record.namespace:
+        return str(record.key)
+    return record.namespace if record.key.produces else f"{record.namespace} (exploration)"
+
+
 def _count(previews: Sequence[observer.Preview]) -> str:
     """Say how many products were read, and how they are."""
     changing = sum(1 for each in previews if each.actions)
@@ -103,13 +110,16 @@ def _count(previews: Sequence[observer.Preview]) -> str:
 
 def show_status(out: Console, records: Iterable[model.Record], now: datetime) -> None:
     """Print one line a product."""
-    table = _table("Data products", "namespace", "phase", "key", "age", "grants", "conditions")
+    table = _table(
+        "Data products", "namespace", "kind", "phase", "key", "age", "grants", "conditions"
+    )
     for record in records:
         held = record.credentials
         conditions = ", ".join(condition.type for condition in record.conditions)
         _row(
             table,
             record.namespace,
+            record.key.kind.value,
             "released" if record.released_at else record.phase.value,
             held.current.id if held.current else "-",
             _age(held.issued_at, now),
@@ -126,6 +136,7 @@ def show_product(out: Console, record: model.Record, now: datetime) -> None:
     facts = _table(record.namespace, "", "")
     facts.show_header = False
     _row(facts, "id", record.key.id)
+    _row(facts, "kind", record.key.kind.value)
     _row(facts, "name", record.name)
     _row(facts, "phase", "released" if record.released_at else record.phase.value)
     _row(facts, "principal", held.principal or "-")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -225,21 +225,34 @@ class MemoryProber:
         self._bucket = bucket
 
     def prove(
-        self, key: model.AccessKey, prefix: str, *, rounds: int, pause_seconds: float
+        self,
+        key: model.AccessKey,
+        prefix: str | None,
+        *,
+        rounds: int,
+        pause_seconds: float,
+        readable: Sequence[model.Location] = (),
     ) -> bool:
-        policy.check_prefix(prefix)
+        places = [place.prefix for place in readable if place.bucket == self._bucket]
+        for each in places if prefix is None else [prefix]:
+            policy.check_prefix(each)
         for turn in range(rounds):
             if turn:
                 self.pauses.append(pause_seconds)
             self.on_round()
             if self.down:
                 raise errors.StorageUnavailable("the S3 engine did not answer")
-            if not (self._issuer.knows(key) and self._works(key.id, prefix)):
+            if not (self._issuer.knows(key) and self._works(key.id, prefix, places)):
                 return False
         return rounds > 0
 
-    def _works(self, key_id: str, prefix: str) -> bool:
+    def _works(self, key_id: str, prefix: str | None, places: Sequence[str]) -> bool:
         bucket = f"arn:aws:s3:::{self._bucket}"
+        if prefix is None:
+            return all(
+                self._issuer.allowed(key_id, "s3:ListBucket", bucket, prefix=place)
+                for place in places
+            )
         probe = f"{bucket}/{prefix}.provisioner-probe-0"
         calls = ("s3:PutObject", "s3:GetObject", "s3:DeleteObject")
         return self._issuer.allowed(key_id, "s3:ListBucket", bucket, prefix=prefix) and all(

@@ -74,8 +74,8 @@ class MemoryRecords:
 
     def by_namespace(self, namespace: str) -> model.Record | None:
         found = [each for each in self._all() if each.namespace == namespace]
-        living = [each for each in found if each.released_at is None]
-        return next(iter(living or found), None)
+        found.sort(key=lambda each: (not each.key.produces, each.released_at is not None))
+        return next(iter(found), None)
 
     def known(self) -> tuple[model.Record, ...]:
         ordered = sorted(self._all(), key=lambda record: (record.namespace, str(record.key)))

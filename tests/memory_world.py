@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from provisioner import grants, model, observer, plan, reading, reconciler, telemetry, worker
-from provisioner.steps import credentials, finalizer, prefix, retirement, workspace, writeback
+from provisioner.steps import credentials, finalizer, prefix, retirement, role, workspace, writeback
 from tests import builders as b
-from tests import memory_portal, memory_s3, memory_store, memory_workspaces
+from tests import memory_portal, memory_roles, memory_s3, memory_store, memory_workspaces
 
 BUCKET = "lake"
 GRACE_SECONDS = 3600
@@ -25,7 +25,9 @@ class MemoryWorld:
         *views: model.PortalView,
         lifecycle: str = "Ready",
         scope: grants.Scope = grants.Scope.OUTPUT_PORT,
+        allowed_locations: tuple[str, ...] = (),
         chooses_key_ids: bool = False,
+        role_wanted: role.Wanted | None = None,
     ) -> None:
         self.clock = memory_store.SettableClock(b.NOW)
         self.store = memory_store.MemoryStore(clock=self.clock)
@@ -34,11 +36,13 @@ class MemoryWorld:
         self.issuer = memory_s3.MemoryIssuer(
             clock=self.clock, policy_limit=20_000, chooses_key_ids=chooses_key_ids
         )
+        self.roles = memory_roles.MemoryRoles()
         self.prober = memory_s3.MemoryProber(self.issuer, BUCKET)
         self.folders = memory_workspaces.MemoryWorkspaces()
         self.effects: list[str] = []
         self.checkpoint: Callable[[str], None] = lambda effect: None
         self.metrics = telemetry.Metrics()
+        self.role_step = role.RoleStep(self.roles, role_wanted, bucket=BUCKET)
         steps = (
             finalizer.FinalizerStep(self.portal, "ours"),
             prefix.PrefixStep(self.objects, BUCKET),
@@ -46,6 +50,7 @@ class MemoryWorld:
                 self.issuer, self.prober, bucket=BUCKET, rotation=credentials.Rotation()
             ),
             workspace.WorkspaceStep(self.folders, SURROUNDINGS),
+            self.role_step,
             retirement.RetirementStep(self.issuer, grace_seconds=GRACE_SECONDS),
             writeback.LifecycleStep(self.portal, lifecycle=lifecycle),
             writeback.AssetStep(self.portal, bucket=BUCKET),
@@ -54,7 +59,9 @@ class MemoryWorld:
             portal=self.portal,
             records=self.store.records,
             asks=self.store.asks,
-            rules=plan.Rules(bucket=BUCKET, finalizer="ours"),
+            rules=plan.Rules(
+                bucket=BUCKET, scope=scope, allowed_locations=allowed_locations, finalizer="ours"
+            ),
             clock=self.clock,
         )
         self.observer = observer.Observer(readings, steps=steps, clock=self.clock)

@@ -256,6 +256,16 @@ def test_nobody_is_asked_for_the_name_or_for_what_no_issuer_has() -> None:
     assert not hasattr(issuer, "held")
 
 
+def test_the_kind_of_an_engine_is_asked_for_where_it_is_not_known() -> None:
+    down = errors.IssuerUnavailable("down")
+    issuer = asking_of(Answering("iam", down, no()), Answering("rgw", None))
+    with pytest.raises(errors.IssuerUnavailable):
+        choose.kind(issuer)
+    assert issuer.name == "auto"
+    assert choose.kind(issuer) == "rgw"
+    assert choose.kind(memory_s3.MemoryIssuer()) == "memory"
+
+
 def information(**server: object) -> bytes:
     return json.dumps({"servers": [{"version": "1.0.0", **server}]}).encode()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,6 +18,7 @@ def judge(
     scope: grants.Scope = grants.Scope.OUTPUT_PORT,
     allowed: tuple[str, ...] = (),
     namespaces: dict[str, str] | None = None,
+    taken: tuple[str, ...] = (),
     now: datetime = b.NOW,
 ) -> grants.Judgement:
     return grants.judge(
@@ -25,6 +27,7 @@ def judge(
         scope=scope,
         allowed_locations=allowed,
         namespaces={b.SALES: "sales"} if namespaces is None else namespaces,
+        taken=taken,
         now=now,
     )
 
@@ -85,7 +88,26 @@ def test_two_links_on_one_port_open_what_either_opens() -> None:
     assert grant.valid_until is None
 
 
-@pytest.mark.parametrize("mode", ["read", "admin", "custom", ""])
+def test_of_two_accesses_the_wider_holds_until_its_own_last_day() -> None:
+    reads = b.a_link(number=1)
+    writes = b.a_link(number=2, mode="write", valid_until=b.TODAY)
+    for links in ((reads, writes), (writes, reads)):
+        renumbered = [dataclasses.replace(link, id=b.an_id(n)) for n, link in enumerate(links)]
+        view = b.a_consumer_view(*renumbered)
+        judged = judge(view)
+        assert [(g.access, g.valid_until) for g in judged.grants] == [(model.Access.WRITE, b.TODAY)]
+        assert judged.next_change_at == datetime(2026, 11, 22, tzinfo=UTC)
+        (after,) = judge(view, now=datetime(2026, 11, 22, tzinfo=UTC)).grants
+        assert (after.access, after.valid_until) == (model.Access.READ, None)
+
+
+def test_of_two_links_alike_the_longer_one_counts() -> None:
+    links = [b.a_link(number=n, valid_until=b.TODAY + n * DAY) for n in (3, 1, 2)]
+    (grant,) = judge(b.a_consumer_view(*links)).grants
+    assert grant.valid_until == b.TODAY + 3 * DAY
+
+
+@pytest.mark.parametrize("mode", ["read", "admin", "custom", "Write", "write ", "read_write", ""])
 def test_any_mode_but_write_reads(mode: str) -> None:
     (grant,) = judge(b.a_consumer_view(b.a_link(mode=mode))).grants
     assert grant.access is model.Access.READ
@@ -121,6 +143,9 @@ def test_only_a_producer_being_deleted_takes_its_grants_along(status: str, is_op
         (b.an_asset("sales/raw", bucket="other"), None),
         (b.an_asset("sales/raw", status="pending"), None),
         (b.an_asset("sales/raw", status="archived"), None),
+        (b.an_asset("sales/raw", status="ACTIVE"), None),
+        (b.an_asset("sales/raw", status="reviewed"), None),
+        (b.an_asset("sales/raw", status=""), None),
         (b.an_asset("sales/raw", configuration_type="GlueTechnicalAssetConfiguration"), None),
     ],
 )
@@ -168,6 +193,43 @@ def test_a_producer_without_a_prefix_of_its_own_opens_nothing_and_it_is_said() -
 def test_a_producer_is_read_where_it_is_provisioned() -> None:
     judged = judge(b.a_consumer_view(b.a_link()), namespaces={b.SALES: "sales-old"})
     assert opened(judged) == ["lake/sales-old/orders/"]
+
+
+@pytest.mark.parametrize(
+    ("path", "opens"),
+    [("raw/a", True), ("hr/a", False), ("hr", False), ("hr-eu/a", True), ("HR/a", True)],
+)
+def test_in_our_bucket_a_setting_never_opens_what_is_a_products(path: str, *, opens: bool) -> None:
+    view = b.a_consumer_view(b.a_link(), port=b.a_port(assets=(b.an_asset(path),)))
+    judged = judge(view, allowed=("lake/*/", "lake/hr/"), taken=("hr", "sales"))
+    assert opened(judged) == ["lake/sales/orders/"] + ([f"lake/{path}/"] if opens else [])
+    assert [kind for kind, _ in judged.refused] == ([] if opens else ["AssetOutside"])
+
+
+def test_in_another_bucket_a_folder_may_be_called_like_a_product() -> None:
+    asset = b.an_asset("hr/a", bucket="ext")
+    view = b.a_consumer_view(b.a_link(), port=b.a_port(assets=(asset,)))
+    assert "ext/hr/a/" in opened(judge(view, allowed=("ext/hr/",), taken=("hr",)))
+
+
+def test_the_first_folders_are_those_of_active_assets_in_our_bucket() -> None:
+    assets = (
+        b.an_asset("raw/a"),
+        b.an_asset("b", suffix="landing"),
+        b.an_asset("shut/a", status="archived"),
+        b.an_asset("there/a", bucket="ext"),
+        b.an_asset("../a"),
+    )
+    view = b.a_consumer_view(port=b.a_port(assets=assets))
+    assert grants.first_folders(view, "lake") == {"raw", "landing"}
+
+
+def test_one_unsafe_place_costs_itself_alone() -> None:
+    hostile = tuple(b.an_asset(path) for path in ("sales/*", "sales/${x}", "sales//x", "sales/é"))
+    good = b.an_asset("sales/raw")
+    judged = judge(b.a_consumer_view(b.a_link(), port=b.a_port(assets=(*hostile, good))))
+    assert opened(judged) == ["lake/sales/orders/", "lake/sales/raw/"]
+    assert [kind for kind, _ in judged.refused] == ["AssetOutside"] * 4
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 from botocore.stub import Stubber
 
 from provisioner import errors, model, policy, s3
-from provisioner.issuers import iam
+from provisioner.issuers import allowances, iam, iam_api
 from provisioner.s3 import client as s3_client
 
 if TYPE_CHECKING:
@@ -61,6 +61,17 @@ def user_is_there(stubber: Stubber) -> None:
     stubber.add_client_error("create_user", "EntityAlreadyExists", http_status_code=409)
 
 
+def short(document: dict[str, Any]) -> str:
+    return policy.text(allowances.compact(document))
+
+
+def nothing_else_is_there(stubber: Stubber, *inline: str) -> None:
+    """Answer that the user has no policies but these inline ones, and no groups."""
+    stubber.add_response("list_user_policies", {"PolicyNames": list(inline)}, {"UserName": NAME})
+    stubber.add_response("list_attached_user_policies", {"AttachedPolicies": []})
+    stubber.add_response("list_groups_for_user", {"Groups": []})
+
+
 def closed_endpoint() -> str:
     """Return an address that refuses connections."""
     with socket.socket() as probe:
@@ -82,8 +93,9 @@ def test_the_policy_is_compact_and_has_one_name() -> None:
     stubber.add_response(
         "put_user_policy",
         {},
-        {"UserName": NAME, "PolicyName": "dp", "PolicyDocument": policy.text(DOCUMENT)},
+        {"UserName": NAME, "PolicyName": "dp", "PolicyDocument": short(DOCUMENT)},
     )
+    nothing_else_is_there(stubber)
     issuer.put_policy(PRINCIPAL, DOCUMENT)
     stubber.assert_no_pending_responses()
 
@@ -166,6 +178,7 @@ def test_a_principal_is_taken_apart_in_the_order_that_aws_asks_for() -> None:
     issuer, stubber = stubbed()
     mine = {"UserName": NAME}
     arn = "arn:aws:iam::123456789012:policy/by-hand"
+    ours = f"arn:aws:iam::123456789012:policy/provisioner/{NAME}/{NAME}"
     first, second = "AKIA0000000000000001", "AKIA0000000000000002"
     stubber.add_response("get_user", user(), mine)
     stubber.add_response("list_access_keys", keys(first, marker="more"), mine)
@@ -177,9 +190,29 @@ def test_a_principal_is_taken_apart_in_the_order_that_aws_asks_for() -> None:
     stubber.add_response("list_user_policies", {"PolicyNames": ["dp", "by-hand"]}, mine)
     for name in ("dp", "by-hand"):
         stubber.add_response("delete_user_policy", {}, {**mine, "PolicyName": name})
-    attached = {"AttachedPolicies": [{"PolicyName": "by-hand", "PolicyArn": arn}]}
-    stubber.add_response("list_attached_user_policies", attached, mine)
+    attached = [{"PolicyName": "x", "PolicyArn": each} for each in (arn, ours)]
+    stubber.add_response("list_attached_user_policies", {"AttachedPolicies": attached}, mine)
     stubber.add_response("detach_user_policy", {}, {**mine, "PolicyArn": arn})
+    stubber.add_response("detach_user_policy", {}, {**mine, "PolicyArn": ours})
+    versions = [
+        {"VersionId": each, "IsDefaultVersion": each == "v9", "CreateDate": MADE_AT}
+        for each in ("v10", "v9", "v2")
+    ]
+    stubber.add_response("list_policy_versions", {"Versions": versions}, {"PolicyArn": ours})
+    for old in ("v2", "v10"):
+        stubber.add_response("delete_policy_version", {}, {"PolicyArn": ours, "VersionId": old})
+    stubber.add_response("delete_policy", {}, {"PolicyArn": ours})
+    group = {
+        "GroupName": "people",
+        "Path": "/",
+        "GroupId": "AGPA0000000000000000",
+        "Arn": "arn:aws:iam::123456789012:group/people",
+        "CreateDate": MADE_AT,
+    }
+    stubber.add_response("list_groups_for_user", {"Groups": [group]}, mine)
+    stubber.add_response("remove_user_from_group", {}, {**mine, "GroupName": "people"})
+    below = {"Scope": "Local", "PathPrefix": f"/provisioner/{NAME}/"}
+    stubber.add_response("list_policies", {"Policies": []}, below)
     stubber.add_response("delete_user", {}, mine)
     issuer.delete_principal(PRINCIPAL)
     stubber.assert_no_pending_responses()
@@ -195,30 +228,225 @@ def test_an_inactive_key_is_listed_as_such() -> None:
 
 
 def sized(characters: int) -> dict[str, Any]:
-    """Build a document of exactly that many characters."""
-    empty = {"Version": "2012-10-17", "Statement": [], "Id": ""}
-    return {**empty, "Id": "x" * (characters - len(policy.text(empty)))}
+    """Build a policy that takes exactly that many characters when it is written."""
+
+    def built(length: int) -> dict[str, Any]:
+        resource = f"arn:aws:s3:::lake/{'x' * length}/*"
+        return {"Statement": [{"Effect": "Allow", "Action": "s3:GetObject", "Resource": resource}]}
+
+    return built(characters - len(short(built(0))))
 
 
-def test_a_policy_of_exactly_the_limit_is_written() -> None:
+def test_a_policy_of_exactly_the_limit_is_written_inline() -> None:
     issuer, stubber = stubbed()
     stubber.add_response("put_user_policy", {})
+    nothing_else_is_there(stubber)
     issuer.put_policy(PRINCIPAL, sized(2048))
     stubber.assert_no_pending_responses()
 
 
-def test_a_policy_of_one_character_more_is_refused_before_the_engine_is_asked() -> None:
-    issuer, _ = stubbed()
-    with pytest.raises(errors.PolicyTooLarge) as caught:
-        issuer.put_policy(PRINCIPAL, sized(2049))
-    assert caught.value.attributes == {"size": 2049, "limit": 2048}
+def part(number: int = 1, version: str = "v1") -> dict[str, Any]:
+    """Describe a managed policy of ours."""
+    name = NAME if number == 1 else f"{NAME}-{number}"
+    return {
+        "PolicyName": name,
+        "Arn": f"arn:aws:iam::123456789012:policy/provisioner/{NAME}/{name}",
+        "DefaultVersionId": version,
+    }
 
 
-def test_an_engine_with_less_room_refuses_a_policy_as_too_large() -> None:
+def test_a_policy_of_one_character_more_becomes_a_managed_one() -> None:
+    issuer, stubber = stubbed()
+    mine = {"UserName": NAME}
+    document = sized(2049)
+    stubber.add_response("list_user_policies", {"PolicyNames": ["dp"]}, mine)
+    stubber.add_response("list_attached_user_policies", {"AttachedPolicies": []}, mine)
+    stubber.add_response("list_policies", {"Policies": []})
+    held = {"UserName": NAME, "PolicyName": "dp", "PolicyDocument": short(DOCUMENT)}
+    stubber.add_response("get_user_policy", held, {**mine, "PolicyName": "dp"})
+    stubber.add_response(
+        "create_policy",
+        {"Policy": part()},
+        {
+            "PolicyName": NAME,
+            "Path": f"/provisioner/{NAME}/",
+            "PolicyDocument": short(document),
+            "Tags": TAGS,
+        },
+    )
+    # Nothing of the inline policy is wanted any more: it goes before anything is attached.
+    stubber.add_response("delete_user_policy", {}, {**mine, "PolicyName": "dp"})
+    stubber.add_response("attach_user_policy", {}, {**mine, "PolicyArn": part()["Arn"]})
+    stubber.add_response("list_groups_for_user", {"Groups": []}, mine)
+    issuer.put_policy(PRINCIPAL, document)
+    stubber.assert_no_pending_responses()
+
+
+def test_a_sixth_version_is_made_once_the_oldest_is_gone() -> None:
+    issuer, stubber = stubbed()
+    arn = {"PolicyArn": part()["Arn"]}
+    attached = [{"PolicyName": NAME, "PolicyArn": part()["Arn"]}]
+    versions = [
+        {"VersionId": f"v{number}", "IsDefaultVersion": number == 12, "CreateDate": MADE_AT}
+        for number in (12, 11, 10, 9, 8)
+    ]
+    nothing = {"VersionId": "v12", "Document": short(DOCUMENT)}
+    stubber.add_response("list_user_policies", {"PolicyNames": []})
+    stubber.add_response("list_attached_user_policies", {"AttachedPolicies": attached})
+    stubber.add_response("list_policies", {"Policies": [part(version="v12")]})
+    stubber.add_response(
+        "get_policy_version", {"PolicyVersion": nothing}, {**arn, "VersionId": "v12"}
+    )
+    stubber.add_response("list_policy_versions", {"Versions": versions}, arn)
+    stubber.add_response("delete_policy_version", {}, {**arn, "VersionId": "v8"})
+    rewritten = {**arn, "PolicyDocument": short(sized(2049)), "SetAsDefault": True}
+    stubber.add_response("create_policy_version", {}, rewritten)
+    stubber.add_response("list_groups_for_user", {"Groups": []})
+    issuer.put_policy(PRINCIPAL, sized(2049))
+    stubber.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize("foreign", [False, True])
+def test_an_engine_with_less_room_refuses_a_policy_as_too_large(foreign: bool) -> None:
     issuer, stubber = stubbed()
     stubber.add_client_error("put_user_policy", "LimitExceeded", http_status_code=409)
+    stubber.add_response("list_user_policies", {"PolicyNames": ["dp", *["theirs"] * foreign]})
+    if foreign:
+        stubber.add_response("delete_user_policy", {}, {"UserName": NAME, "PolicyName": "theirs"})
+        stubber.add_client_error("put_user_policy", "LimitExceeded", http_status_code=409)
     with pytest.raises(errors.PolicyTooLarge):
         issuer.put_policy(PRINCIPAL, DOCUMENT)
+    stubber.assert_no_pending_responses()
+
+
+def test_a_foreign_inline_policy_makes_room_for_ours() -> None:
+    issuer, stubber = stubbed()
+    stubber.add_client_error("put_user_policy", "LimitExceeded", http_status_code=409)
+    stubber.add_response("list_user_policies", {"PolicyNames": ["theirs"]})
+    stubber.add_response("delete_user_policy", {}, {"UserName": NAME, "PolicyName": "theirs"})
+    stubber.add_response("put_user_policy", {})
+    nothing_else_is_there(stubber, "dp")
+    issuer.put_policy(PRINCIPAL, DOCUMENT)
+    stubber.assert_no_pending_responses()
+
+
+def test_an_account_without_room_for_policies_is_left_as_it_was() -> None:
+    issuer, stubber = stubbed()
+    stubber.add_response("list_user_policies", {"PolicyNames": []})
+    stubber.add_response("list_attached_user_policies", {"AttachedPolicies": []})
+    stubber.add_response("list_policies", {"Policies": []})
+    stubber.add_response("create_policy", {"Policy": part()})
+    stubber.add_client_error("create_policy", "LimitExceeded", http_status_code=409)
+    version = {"VersionId": "v1", "IsDefaultVersion": True, "CreateDate": MADE_AT}
+    stubber.add_response("list_policy_versions", {"Versions": [version]})
+    stubber.add_response("delete_policy", {}, {"PolicyArn": part()["Arn"]})
+    with pytest.raises(errors.PolicyTooLarge):
+        issuer.put_policy(PRINCIPAL, large(199))
+    stubber.assert_no_pending_responses()
+
+
+def large(prefixes: int) -> dict[str, Any]:
+    own = [f"a-product-{number:03}/" for number in range(prefixes)]
+    return policy.document(bucket="lake", own=own, grants=[])
+
+
+def test_an_engine_without_managed_policies_takes_a_large_one_inline() -> None:
+    issuer, stubber = stubbed()
+    stubber.add_response("list_user_policies", {"PolicyNames": []})
+    stubber.add_client_error("list_attached_user_policies", "MethodNotAllowed", "", 405)
+    stubber.add_client_error("list_policies", "MethodNotAllowed", "", 405)
+    expected = {"UserName": NAME, "PolicyName": "dp", "PolicyDocument": short(large(99))}
+    stubber.add_response("put_user_policy", {}, expected)
+    stubber.add_response("list_user_policies", {"PolicyNames": ["dp"]})
+    stubber.add_client_error("list_attached_user_policies", "MethodNotAllowed", "", 405)
+    stubber.add_client_error("list_groups_for_user", "NotImplemented", "", 501)
+    issuer.put_policy(PRINCIPAL, large(99))
+    stubber.assert_no_pending_responses()
+
+
+def test_a_policy_name_that_is_taken_is_a_conflict_that_backs_off() -> None:
+    issuer, stubber = stubbed()
+    stubber.add_response("list_user_policies", {"PolicyNames": []})
+    stubber.add_response("list_attached_user_policies", {"AttachedPolicies": []})
+    stubber.add_response("list_policies", {"Policies": []})
+    stubber.add_client_error("create_policy", "EntityAlreadyExists", http_status_code=409)
+    with pytest.raises(errors.Conflict) as caught:
+        issuer.put_policy(PRINCIPAL, sized(2049))
+    assert caught.value.delay_seconds is None
+
+
+def test_a_part_that_somebody_attached_elsewhere_is_left(caplog: pytest.LogCaptureFixture) -> None:
+    issuer, stubber = stubbed()
+    arn = part()["Arn"]
+    stubber.add_response("put_user_policy", {})
+    stubber.add_response("list_user_policies", {"PolicyNames": ["dp"]})
+    attached = [{"PolicyName": NAME, "PolicyArn": arn}]
+    stubber.add_response("list_attached_user_policies", {"AttachedPolicies": attached})
+    stubber.add_response("detach_user_policy", {})
+    stubber.add_response("list_policy_versions", {"Versions": []})
+    stubber.add_client_error("delete_policy", "DeleteConflict", http_status_code=409)
+    stubber.add_response("list_groups_for_user", {"Groups": []})
+    issuer.put_policy(PRINCIPAL, DOCUMENT)
+    assert "a policy of ours is attached to somebody else" in caplog.text
+    stubber.assert_no_pending_responses()
+
+
+def test_a_part_that_changes_meanwhile_is_a_conflict() -> None:
+    issuer, stubber = stubbed()
+    attached = [{"PolicyName": NAME, "PolicyArn": part()["Arn"]}]
+    stubber.add_response("put_user_policy", {})
+    stubber.add_response("list_user_policies", {"PolicyNames": ["dp"]})
+    stubber.add_response("list_attached_user_policies", {"AttachedPolicies": attached})
+    stubber.add_response("detach_user_policy", {})
+    stubber.add_response("list_policy_versions", {"Versions": []})
+    stubber.add_client_error("delete_policy", "ConcurrentModification", http_status_code=409)
+    with pytest.raises(errors.Conflict) as caught:
+        issuer.put_policy(PRINCIPAL, DOCUMENT)
+    assert caught.value.delay_seconds == iam_api.SOON_SECONDS
+
+
+def test_what_was_just_made_and_is_not_found_is_asked_for_again_soon() -> None:
+    issuer, stubber = stubbed()
+    stubber.add_client_error("create_access_key", "NoSuchEntity", http_status_code=404)
+    with pytest.raises(errors.Conflict) as caught:
+        issuer.create_key(PRINCIPAL, None, DOCUMENT)
+    assert caught.value.delay_seconds == iam_api.SOON_SECONDS
+
+
+def test_a_user_made_a_moment_ago_takes_one_call_for_its_policy_once() -> None:
+    issuer, stubber = stubbed()
+    stubber.add_response("create_user", user())
+    stubber.add_response("put_user_policy", {})
+    issuer.ensure_principal(PRINCIPAL)
+    issuer.put_policy(PRINCIPAL, DOCUMENT)
+    stubber.assert_no_pending_responses()
+    stubber.add_response("put_user_policy", {})
+    nothing_else_is_there(stubber, "dp")
+    issuer.put_policy(PRINCIPAL, DOCUMENT)
+    stubber.assert_no_pending_responses()
+
+
+def test_a_user_made_longer_ago_is_looked_at() -> None:
+    issuer, stubber = stubbed()
+    times = iter([0.0, 11.0])
+    issuer._monotonic = lambda: next(times)
+    stubber.add_response("create_user", user())
+    stubber.add_response("put_user_policy", {})
+    nothing_else_is_there(stubber, "dp")
+    issuer.ensure_principal(PRINCIPAL)
+    issuer.put_policy(PRINCIPAL, DOCUMENT)
+    stubber.assert_no_pending_responses()
+
+
+@pytest.mark.parametrize(
+    "described",
+    [user("/people/", TAGS), user(tags=[{"Key": "provisioner:product", "Value": "another"}])],
+)
+def test_a_user_that_is_not_ours_holds_nothing_of_ours(described: dict[str, Any]) -> None:
+    issuer, stubber = stubbed()
+    stubber.add_response("get_user", described)
+    assert not issuer.holds(PRINCIPAL, DOCUMENT)
+    stubber.assert_no_pending_responses()
 
 
 @pytest.mark.parametrize(
@@ -249,6 +477,8 @@ def test_an_answer_says_what_to_do(
         issuer.put_policy(PRINCIPAL, DOCUMENT)
     assert type(caught.value) is expected
     assert caught.value.attributes == {"code": code, "status": status, "call": "PutUserPolicy"}
+    if isinstance(caught.value, errors.Conflict):
+        assert caught.value.delay_seconds == iam_api.SOON_SECONDS
     assert SECRET not in str(caught.value)
 
 

@@ -95,3 +95,26 @@ def test_an_identifier_is_always_one(text: str) -> None:
 )
 def test_only_plain_asset_paths_are_plain(path: str, plain: bool) -> None:
     assert names.is_asset_path(path) is plain
+
+
+@pytest.mark.parametrize(
+    ("template", "namespace", "expected"),
+    [
+        ("{namespace}", "sales", "sales"),
+        ("portal-{namespace}.dev", "a+b=c,d.e@f_g-h", "portal-a+b=c,d.e@f_g-h.dev"),
+        ("{namespace}", "n" * 64, "n" * 64),
+        ("x{namespace}", "n" * 63, "x" + "n" * 63),
+    ],
+)
+def test_a_role_is_named_after_the_whole_namespace(
+    template: str, namespace: str, expected: str
+) -> None:
+    assert names.role(template, namespace) == expected
+
+
+@pytest.mark.parametrize(
+    ("template", "namespace"), [("x{namespace}", "n" * 64), ("{namespace}", ".."), ("*", "sales")]
+)
+def test_a_name_that_iam_does_not_have_is_refused(template: str, namespace: str) -> None:
+    with pytest.raises(errors.NameRejected):
+        names.role(template, namespace)

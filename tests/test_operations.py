@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -43,6 +44,64 @@ def test_a_plan_finds_a_product_by_namespace_and_by_id(
             (preview,) = operations.previews(parts, name, straight)
             assert preview.desired.key.id == product
         assert len(operations.previews(parts, None, straight)) == 2
+
+
+def test_a_plan_finds_an_exploration_by_namespace_and_by_id(
+    portal: fake_portal.RunningPortal, read: settings.Settings
+) -> None:
+    product = portal.portal.state.create_product("sales", name="Sales")
+    exploration = portal.portal.state.create_exploration("why")
+    wanted = model.Key(model.Kind.EXPLORATION, exploration)
+    with operations.opened(read, read_only=True) as parts:
+        for name in ("why", exploration, exploration.upper()):
+            (preview,) = operations.previews(parts, name, straight)
+            assert preview.desired.key == wanted
+            assert {action.step for action in preview.actions} == {
+                "finalizer",
+                "credentials",
+                "workspace",
+            }
+        found = operations.previews(parts, None, straight)
+    assert [each.desired.key for each in found] == [model.Key.product(product), wanted]
+
+
+def test_an_exploration_that_is_gone_is_found_by_what_the_store_knows(
+    portal: fake_portal.RunningPortal, read: settings.Settings
+) -> None:
+    exploration = portal.portal.state.create_exploration("why")
+    with operations.opened(read) as parts:
+        (outcome,) = operations.reconcile(parts, exploration, straight)
+        assert outcome.status == "retry"  # there is no IAM
+        for name in ("why", exploration):
+            (record,) = operations.records(parts, name)
+            assert record.key == model.Key(model.Kind.EXPLORATION, exploration)
+    portal.portal.state.delete_exploration(exploration)
+    with operations.opened(read) as parts:
+        for name in ("why", exploration):
+            (preview,) = operations.previews(parts, name, straight)
+            assert preview.desired.key == record.key
+            assert preview.desired.phase is model.Phase.GONE
+
+
+def test_an_id_that_nobody_knows_is_a_products(read: settings.Settings) -> None:
+    with operations.opened(read, read_only=True) as parts:
+        (preview,) = operations.previews(parts, str(uuid.UUID(int=5)), straight)
+        assert preview.desired.key.produces
+        assert preview.desired.phase is model.Phase.GONE
+
+
+def test_products_are_planned_although_the_portal_lists_no_explorations(
+    portal: fake_portal.RunningPortal, read: settings.Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    portal.portal.state.create_product("sales", name="Sales")
+    with operations.opened(read, read_only=True) as parts:
+
+        def refuse() -> tuple[model.Product, ...]:
+            raise errors.PortalRejected("the portal refused", status=403)
+
+        monkeypatch.setattr(parts.portal, "explorations", refuse)
+        (preview,) = operations.previews(parts, None, straight)
+        assert preview.record.namespace == "sales"
 
 
 def test_a_name_that_nobody_knows_is_said(read: settings.Settings) -> None:

@@ -23,13 +23,15 @@ PROV_DPP_SCOPE PROV_WEBHOOK_SECRET PROV_WEBHOOK_BASIC_AUTH PROV_ALLOW_UNSIGNED P
 PROV_TEMPLATE_OUTPUT_PATH PROV_TEMPLATE_UPDATES PROV_WORKSPACE_ROOT PROV_LOCAL_ROOT
 S3_LOCAL_ENDPOINT PROV_WORKSPACE_UID PROV_WORKSPACE_GID PROV_DUCKDB_EXTENSION_DIRECTORY S3_ENDPOINT
 S3_ACCESS_KEY S3_SECRET_KEY S3_PUBLIC_ENDPOINT IAM_ENDPOINT S3_BUCKET S3_REGION S3_CREATE_BUCKET
-PROV_ISSUER PROV_GRANT_SCOPE PROV_ALLOWED_LOCATIONS PROV_ROLE_NAME PROV_ROTATION_DAYS
-PROV_ROTATION_GRACE_SECONDS PROV_ROTATE_ON_GRANT PROV_READY_LIFECYCLE PROV_ON_DELETE
-PROV_PURGE_DELAY_SECONDS PROV_DATABASE_URL PROV_SEALING_KEYS PROV_WORKERS PROV_RESYNC_SECONDS
-PROV_VERIFY_HOURS PROV_HISTORY_DAYS PROV_MODE PROV_SHUTDOWN_SECONDS PROV_ADMIN_TOKEN
-PROV_ADMIN_READ_TOKEN PROV_LOG_LEVEL PROV_LOG_FORMAT PROV_HOST PROV_PORT
+PROV_ISSUER PROV_GRANT_SCOPE PROV_ALLOWED_LOCATIONS PROV_ROLE_NAME PROV_ROLE_TRUST_POLICY
+PROV_ROTATION_DAYS PROV_ROTATION_GRACE_SECONDS PROV_ROTATE_ON_GRANT PROV_READY_LIFECYCLE
+PROV_ON_DELETE PROV_PURGE_DELAY_SECONDS PROV_DATABASE_URL PROV_SEALING_KEYS PROV_WORKERS
+PROV_RESYNC_SECONDS PROV_VERIFY_HOURS PROV_HISTORY_DAYS PROV_MODE PROV_SHUTDOWN_SECONDS
+PROV_ADMIN_TOKEN PROV_ADMIN_READ_TOKEN PROV_LOG_LEVEL PROV_LOG_FORMAT PROV_HOST PROV_PORT
 """
 ORDER = _TABLE.split()
+
+TRUST = '{"Statement": [{"Effect": "Allow", "Action": "sts:AssumeRole"}], "Version": "2012-10-17"}'
 
 SAMPLES = {
     "PROV_DPP_API_URL": "https://portal.example/base",
@@ -61,6 +63,7 @@ SAMPLES = {
     "PROV_GRANT_SCOPE": "product",
     "PROV_ALLOWED_LOCATIONS": "lake/raw/,other/*/open/",
     "PROV_ROLE_NAME": "portal-{namespace}",
+    "PROV_ROLE_TRUST_POLICY": TRUST,
     "PROV_ROTATION_DAYS": "7",
     "PROV_ROTATION_GRACE_SECONDS": "0",
     "PROV_ROTATE_ON_GRANT": "off",
@@ -165,6 +168,7 @@ def test_defaults_are_those_of_the_documentation(load: Any, tmp_path: Path) -> N
         "grant_scope": "output_port",
         "allowed_locations": (),
         "role_name": None,
+        "role_trust_policy": None,
         "rotation_days": 30,
         "rotation_grace_seconds": 86400,
         "rotate_on_grant": True,
@@ -197,6 +201,8 @@ def test_a_setting_may_come_from_a_file(name: str, load: Any, tmp_path: Path) ->
     if name.startswith("PROV_DPP_") and name not in {"PROV_DPP_API_URL", "PROV_DPP_API_KEY"}:
         oauth = ("PROV_DPP_CLIENT_ID", "PROV_DPP_CLIENT_SECRET", "PROV_DPP_TOKEN_URL")
         companions |= {each: SAMPLES[each] for each in oauth if each != name}
+    if name == "PROV_ROLE_NAME":
+        companions |= {"PROV_ROLE_TRUST_POLICY": TRUST}
     if name.endswith("_KEY") and name.startswith("S3_"):
         companions |= {k: SAMPLES[k] for k in ("S3_ACCESS_KEY", "S3_SECRET_KEY") if k != name}
     attribute = name.removeprefix("PROV_").lower()
@@ -585,17 +591,76 @@ def test_locations_that_are_taken(given: str, load: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "given", ["lake/raw", "lake/", "*/raw/", "lake/../raw/", "lake//", "s3://lake/raw/", "lake/.x/"]
+    "given",
+    [
+        "lake/raw",
+        "lake/",
+        "*/raw/",
+        "la?e/raw/",
+        "lake/../raw/",
+        "lake//",
+        "s3://lake/raw/",
+        "lake/.x/",
+    ],
 )
 def test_locations_that_are_refused(given: str, problems: Any) -> None:
     (line,) = problems(PROV_ALLOWED_LOCATIONS=f"good/one/,{given}")
     assert line.startswith("PROV_ALLOWED_LOCATIONS: expects bucket/prefix/ patterns")
 
 
+@pytest.mark.parametrize("given", ["lake/*/", "lake/r?w/x/", "other/x/,lake/team-*/open/"])
+def test_in_our_own_bucket_the_first_folder_is_named(given: str, load: Any, problems: Any) -> None:
+    (line,) = problems(S3_BUCKET="lake", PROV_ALLOWED_LOCATIONS=given)
+    assert line == "PROV_ALLOWED_LOCATIONS: expects no wildcard in the first folder of S3_BUCKET"
+    assert load(S3_BUCKET="other-lake", PROV_ALLOWED_LOCATIONS=given).allowed_locations
+    assert load(S3_BUCKET="lake", PROV_ALLOWED_LOCATIONS="lake/raw/*/").allowed_locations
+
+
 @pytest.mark.parametrize("given", ["role", "r-{name}", "{namespace}{namespace}", "r {namespace}"])
 def test_a_role_name_holds_the_namespace_once(given: str, problems: Any) -> None:
-    (line,) = problems(PROV_ROLE_NAME=given)
+    (line,) = problems(PROV_ROLE_NAME=given, PROV_ROLE_TRUST_POLICY=TRUST)
     assert line.startswith("PROV_ROLE_NAME: expects a role name with {namespace}")
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "arn:aws:iam::123456789012:root",
+        "[]",
+        "null",
+        "{}",
+        '{"Statement": []}',
+        '{"Statement": [{}]}',
+        '{"Statement": ["x"]}',
+        '{"Statement": "x"}',
+        "[" * 5000,
+        f'{{"Statement": {"9" * 5000}}}',
+    ],
+    ids=range(10),
+)
+def test_a_trust_policy_is_an_object_with_a_statement(given: str, problems: Any) -> None:
+    (line,) = problems(PROV_ROLE_NAME="{namespace}", PROV_ROLE_TRUST_POLICY=given)
+    assert line == "PROV_ROLE_TRUST_POLICY: expects a JSON object with a Statement"
+
+
+def test_a_trust_policy_is_kept_compact(load: Any) -> None:
+    loaded = load(PROV_ROLE_NAME="{namespace}", PROV_ROLE_TRUST_POLICY=f"\n {TRUST}\n")
+    assert loaded.role_trust_policy == (
+        '{"Statement":[{"Action":"sts:AssumeRole","Effect":"Allow"}],"Version":"2012-10-17"}'
+    )
+
+
+def test_roles_need_somebody_who_may_assume_them(problems: Any) -> None:
+    (line,) = problems(PROV_ROLE_NAME="{namespace}")
+    assert line == "PROV_ROLE_TRUST_POLICY: expects to be set, as PROV_ROLE_NAME is"
+
+
+@pytest.mark.parametrize("issuer", ["rustfs", "minio", "rgw"])
+def test_only_iam_keeps_roles(issuer: str, problems: Any) -> None:
+    (line,) = problems(
+        PROV_ROLE_NAME="{namespace}", PROV_ROLE_TRUST_POLICY=TRUST, PROV_ISSUER=issuer
+    )
+    assert line == "PROV_ROLE_NAME: expects PROV_ISSUER to be iam, or auto that finds it"
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,11 @@
 from __future__ import annotations
 
+import dataclasses
 import io
 
 from rich import console
 
-from provisioner import model, tables
+from provisioner import model, observer, tables
 from tests import builders as b
 
 _HOSTILE = "Sales\x1b]0;mine\x07\x1b[2J[red]\u202e\x9b1m"
@@ -39,3 +40,22 @@ def test_a_list_and_outcomes_move_no_terminal_either() -> None:
     tables.show_outcomes(out, [outcome], {key: _HOSTILE})
     assert "\x1b]" not in shown(out)
     assert "\x1b[2J" not in shown(out)
+
+
+def test_an_exploration_is_told_from_a_product_of_the_same_name() -> None:
+    out = a_terminal()
+    key = model.Key(model.Kind.EXPLORATION, b.SALES)
+    record = model.Record(key=key, namespace="sales")
+    action = model.Action(step="workspace", verb="create-workspace", subject="sales")
+    tables.show_status(out, [record], b.NOW)
+    tables.show_product(out, record, b.NOW)
+    desired = model.Desired(key=key, phase=model.Phase.ACTIVE, product=None)
+    preview = observer.Preview(
+        desired=desired, record=record, actions=(action,), access=(), conditions=()
+    )
+    nameless = dataclasses.replace(preview, record=dataclasses.replace(record, namespace=""))
+    tables.show_plan(out, [preview, nameless])
+    text = shown(out)
+    assert text.count(" exploration ") == 2
+    assert "sales (exploration)" in text
+    assert f"exploration:{b.SALES}" in text

@@ -56,13 +56,14 @@ class Engine:
     iam: Any
     s3: Any
 
-    def key(self, namespace: str, granted: Sequence[str] = ()) -> tuple[str, str]:
-        """Make a user who may use its own prefix and read the granted ones."""
+    def key(self, namespace: str | None, granted: Sequence[str] = ()) -> tuple[str, str]:
+        """Make a user who may use its own prefix, if it has one, and read the granted ones."""
         user = f"dp-{os.urandom(6).hex()}"
-        own = namespace.replace("+", "*")  # moto reads a policy's + as a regular expression's
+        # moto reads a policy's + as a regular expression's
+        own = [] if namespace is None else [namespace.replace("+", "*")]
         allow = {
             "s3:ListBucket": [f"arn:aws:s3:::{BUCKET}"],
-            "s3:*": [f"arn:aws:s3:::{BUCKET}/{own}/*"],
+            "s3:*": [f"arn:aws:s3:::{BUCKET}/{prefix}/*" for prefix in own],
             "s3:GetObject": [f"arn:aws:s3:::{BUCKET}/{prefix}*" for prefix in granted],
         }
         statements = [
@@ -241,9 +242,11 @@ def connect(
     key: tuple[str, str],
     outputs: Sequence[str] = (),
     inputs: Sequence[str] = (),
+    *,
+    produces: bool = True,
 ) -> Path:
     """Write what the service adds to a workspace: `.aws/`, `.env` and `ports.json`."""
-    prefix = f"{workspace.name}/"
+    prefix = f"{workspace.name}/" if produces else ""
     aws = workspace / ".aws"
     aws.mkdir(mode=0o700)
     (aws / "config").write_text(
@@ -551,3 +554,73 @@ def test_an_upstream_that_is_refused_stops_prod_and_is_named(
     assert 'upstream."sales__daily_revenue"' in planned.stdout
     assert "s3://data-products/sales/daily-revenue/" in planned.stdout
     assert "403" in planned.stdout
+
+
+@pytest.fixture(scope="session")
+def exploration(
+    tour: Tour,
+    engine: Engine,
+    extensions: Path,
+    shell: Shell,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, str]:
+    """Build an exploration: no prefix, no port, a key that only reads what was granted."""
+    granted = ("sales/daily-revenue/",)
+    folder = tmp_path_factory.mktemp("exploration")
+    workspace = render(folder, "why", product_kind="exploration")
+    connect(
+        workspace,
+        engine.endpoint,
+        extensions,
+        engine.key(None, granted),
+        (),
+        granted,
+        produces=False,
+    )
+    (workspace / "models/gold/best_days.sql").write_text(
+        "MODEL (\n  name gold.best_days,\n  kind FULL\n);\n\n"
+        "SELECT\n  *\nFROM upstream.sales__daily_revenue\nWHERE\n  revenue > 100\n"
+    )
+    return workspace, shell.succeed(*PLAN, cwd=workspace)
+
+
+def test_an_exploration_plans_on_what_it_was_granted(
+    exploration: tuple[Path, str], shell: Shell
+) -> None:
+    query = "SELECT COUNT(*) AS days FROM gold.best_days"
+    fetched = shell.succeed("sqlmesh", "fetchdf", query, cwd=exploration[0])
+    assert fetched.split()[-1] == "3"
+
+
+def test_an_exploration_publishes_nothing_and_says_so(
+    exploration: tuple[Path, str], engine: Engine, shell: Shell
+) -> None:
+    said = "Nothing is published: ports.json names no output port"
+    assert said in exploration[1]
+    assert said in shell.succeed("sh", "run.sh", cwd=exploration[0])
+    assert engine.objects("why") == []
+
+
+def test_an_exploration_that_is_given_a_port_by_hand_still_publishes_nothing(
+    exploration: tuple[Path, str], extensions: Path, shell: Shell, engine: Engine, tmp_path: Path
+) -> None:
+    workspace = move(exploration[0], tmp_path)
+    key = engine.key(None, ("sales/daily-revenue/",))
+    granted = ("sales/daily-revenue/",)
+    connect(workspace, engine.endpoint, extensions, key, ("example",), granted, produces=False)
+    edit(workspace / "models/gold/best_days.sql", "> 100", "> 200")
+    planned = shell(*PLAN, cwd=workspace)
+    assert planned.returncode == 1
+    assert "S3_BUCKET and S3_PREFIX are missing in .env" in planned.stdout
+    assert engine.objects("example") == []
+
+
+def test_the_readme_of_an_exploration_promises_no_publication(tmp_path: Path) -> None:
+    explores = (render(tmp_path, "why", product_kind="exploration") / "README.md").read_text()
+    produces = (render(tmp_path, "sales") / "README.md").read_text()
+    assert "workspace of an exploration" in explores
+    assert "## Publish" not in explores
+    assert "## Publish" in produces
+    for text in (explores, produces):
+        assert "\n\n\n" not in text
+        assert "## Run" in text

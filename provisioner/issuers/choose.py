@@ -139,6 +139,12 @@ def _tells(info: object) -> None:
         raise errors.IssuerRejected("the engine does not tell of its servers")
 
 
+def kind(issuer: ports.Issuer) -> str:
+    """Name the kind of engine, which is asked for it first where `auto` has to find out."""
+    chosen: object = issuer
+    return (chosen.asked() if isinstance(chosen, AskingIssuer) else issuer).name
+
+
 class AskingIssuer:
     """Be the first of the candidates whose engine is there, from its first use on.
 
@@ -162,9 +168,13 @@ class AskingIssuer:
     def __getattr__(self, member: str) -> Any:
         if member not in _MEMBERS:
             raise AttributeError(member)
+        return getattr(self.asked(), member)
+
+    def asked(self) -> ports.Issuer:
+        """Return the issuer whose engine is there; `IssuerRejected` where it is none we know."""
         if self._answered is None:
             self._answered = self._ask()
-        return getattr(self._answered, member)
+        return self._answered
 
     def _ask(self) -> ports.Issuer:
         """Ask one after the other; only an answer that says no leads on to the next."""

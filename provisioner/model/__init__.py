@@ -24,6 +24,7 @@ from provisioner.model.record import (
     Pending,
     Record,
     Retiring,
+    RoleState,
     WorkspaceState,
     Writeback,
 )
@@ -56,6 +57,7 @@ __all__ = [
     "ProductStatus",
     "Record",
     "Retiring",
+    "RoleState",
     "Touched",
     "Wire",
     "WorkspaceState",

@@ -31,6 +31,11 @@ class Key:
     def __str__(self) -> str:
         return f"{self.kind}:{self.id}"
 
+    @property
+    def produces(self) -> bool:
+        """Tell whether it has a prefix, ports and assets: an exploration only consumes."""
+        return self.kind is Kind.PRODUCT
+
     @classmethod
     def parse(cls, text: str) -> Key:
         """Read `kind:id`; raise ValueError for anything else."""

@@ -56,6 +56,18 @@ class Credentials:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RoleState:
+    """The role through which people sign in as a product."""
+
+    name: str = ""
+    """Written before the engine was asked for it; empty = there is none."""
+    trust_digest: str = ""
+    """Of the trust policy it was made with; empty = not known to be there."""
+    policy_digest: str = ""
+    """Of the policy it has as far as we know; empty = unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class WorkspaceState:
     """What was written into a product's folder."""
 
@@ -90,6 +102,7 @@ class Record:
     prefix: bool = False
     """The prefix is ours: the mark is written, and from then on this flag decides."""
     credentials: Credentials = field(default_factory=Credentials)
+    role: RoleState = field(default_factory=RoleState)
     workspace: WorkspaceState = field(default_factory=WorkspaceState)
     writeback: Writeback = field(default_factory=Writeback)
     grants: tuple[Grant, ...] = ()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from provisioner import errors, model, policy
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
 
 _BODY = b"provisioner"
+_PLACES = 3
 _NOT_YET = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchKey"})
 
 
@@ -36,14 +38,25 @@ class S3Prober:
         self._sleep = sleep
 
     def prove(
-        self, key: model.AccessKey, prefix: str, *, rounds: int, pause_seconds: float
+        self,
+        key: model.AccessKey,
+        prefix: str | None,
+        *,
+        rounds: int,
+        pause_seconds: float,
+        readable: Sequence[model.Location] = (),
     ) -> bool:
         """List, put, get and delete a probe below the prefix, `rounds` times in a row.
 
-        False where the engine refuses the key or a call; raise `StorageUnavailable` where it
-        does not answer. Nothing is left behind, unless the engine refuses that as well.
+        Without a prefix of its own, list the first of the `readable` places in our bucket; where
+        there is none either, the engine must know the key, whatever it then refuses. False where
+        the engine refuses the key or a call; raise `StorageUnavailable` where it does not answer.
+        Nothing is left behind, unless the engine refuses that as well.
         """
-        policy.check_prefix(prefix)
+        # What lies in other buckets may be gone or closed by its owner: no fault of the key.
+        places = [place.prefix for place in readable if place.bucket == self._bucket][:_PLACES]
+        for each in places if prefix is None else [prefix]:
+            policy.check_prefix(each)
         client = s3_client.new_client(
             "s3",
             endpoint=self._endpoint,
@@ -55,23 +68,33 @@ class S3Prober:
             for turn in range(rounds):
                 if turn:
                     self._sleep(pause_seconds)
-                if not self._works(client, prefix):
+                if not self._works(client, prefix, places):
                     return False
             return rounds > 0
         finally:
             client.close()
 
-    def _works(self, client: S3Client, prefix: str) -> bool:
-        name = f"{prefix}{PROBE}{secrets.token_hex(8)}"
+    def _works(self, client: S3Client, prefix: str | None, places: Sequence[str]) -> bool:
         try:
-            return s3_client.call(lambda: self._round(client, prefix, name)) is True
+            if prefix is not None:
+                return s3_client.call(lambda: self._round(client, prefix)) is True
+            if not places:
+                # No policy of ours allows this, and a key that is known hears so.
+                s3_client.call(client.list_buckets, tolerate={"AccessDenied"})
+            for place in places:
+                s3_client.call(functools.partial(self._list, client, place))
         except errors.PermanentError as exc:
             if _refuses_key(exc):
                 return False
             raise
+        return True
 
-    def _round(self, client: S3Client, prefix: str, name: str) -> bool:
+    def _list(self, client: S3Client, prefix: str) -> None:
         client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, MaxKeys=1)
+
+    def _round(self, client: S3Client, prefix: str) -> bool:
+        name = f"{prefix}{PROBE}{secrets.token_hex(8)}"
+        self._list(client, prefix)
         try:
             client.put_object(Bucket=self._bucket, Key=name, Body=_BODY)
             body = client.get_object(Bucket=self._bucket, Key=name)["Body"].read()

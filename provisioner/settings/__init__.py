@@ -52,6 +52,7 @@ class Settings:
     grant_scope: types.GrantScope
     allowed_locations: tuple[str, ...]
     role_name: str | None
+    role_trust_policy: str | None
     rotation_days: int
     rotation_grace_seconds: int
     rotate_on_grant: bool

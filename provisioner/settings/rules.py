@@ -58,6 +58,8 @@ def complete(findings: Findings, *, cwd: Path, machine: Machine, serving: bool) 
     _folders(findings, machine)
     _owner(findings, machine)
     _engine(findings)
+    _roles(findings)
+    _locations(findings)
     _store(findings, cwd)
 
 
@@ -146,6 +148,24 @@ def _engine(findings: Findings) -> None:
     for name in ("S3_PUBLIC_ENDPOINT", "S3_LOCAL_ENDPOINT"):
         if "[" in (values[name.lower()] or ""):
             findings.refuse(name, "a host name or IPv4 address: it goes into .env")
+
+
+def _roles(findings: Findings) -> None:
+    """Take roles only where somebody may assume them, and IAM may keep them."""
+    if "PROV_ROLE_NAME" not in findings.given:
+        return
+    if "PROV_ROLE_TRUST_POLICY" not in findings.given:
+        findings.refuse("PROV_ROLE_TRUST_POLICY", "to be set, as PROV_ROLE_NAME is")
+    if findings.values["issuer"] not in {types.Issuer.AUTO, types.Issuer.IAM}:
+        findings.refuse("PROV_ROLE_NAME", "PROV_ISSUER to be iam, or auto that finds it")
+
+
+def _locations(findings: Findings) -> None:
+    """Refuse a pattern that could open, in our own bucket, the prefix of a product to come."""
+    own = f"{findings.values['s3_bucket']}/"
+    ours = [each for each in findings.values["allowed_locations"] if each.startswith(own)]
+    if any(set("*?") & set(each.split("/")[1]) for each in ours):
+        findings.refuse("PROV_ALLOWED_LOCATIONS", "no wildcard in the first folder of S3_BUCKET")
 
 
 def _store(findings: Findings, cwd: Path) -> None:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from provisioner.settings import types
+from provisioner.settings import documents, types
 from provisioner.settings.source import Setting
 
 _DAY = 86_400
@@ -160,7 +160,8 @@ SETTINGS: tuple[Setting, ...] = (
         "PROV_ALLOWED_LOCATIONS",
         types.locations,
         "`bucket/prefix/` patterns outside the products' prefixes that active custom assets may "
-        "open, and what lies below them; `*` and `?` never stand for a `/`",
+        "open, and what lies below them; `*` and `?` never stand for a `/`, nor in the first "
+        "folder of `S3_BUCKET`",
         absent=(),
     ),
     Setting(
@@ -168,6 +169,11 @@ SETTINGS: tuple[Setting, ...] = (
         types.role_name,
         "`{namespace}` template: the `iam` issuer also keeps a role per product, which the "
         "portal's AWS sign-in assumes",
+    ),
+    Setting(
+        "PROV_ROLE_TRUST_POLICY",
+        documents.trust_policy,
+        "trust policy of these roles, as JSON: who may assume them; needed with `PROV_ROLE_NAME`",
     ),
     Setting(
         "PROV_ROTATION_DAYS",

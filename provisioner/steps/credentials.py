@@ -78,9 +78,9 @@ class CredentialsStep:
         return self._actions(record, *rewrite, *(rotate if wanted else ()))
 
     def _actions(self, record: model.Record, *verbs: str) -> tuple[model.Action, ...]:
-        subject = record.credentials.principal or names.principal(record.namespace, record.key.id)
         held = record.credentials
-        live = held.current is not None or bool(held.retiring)
+        subject = held.principal or names.principal(record.namespace, record.key.id)
+        live = bool(held.current or held.retiring or (held.pending and held.pending.made))
         return tuple(
             model.Action(step=self.name, verb=verb, subject=subject, urgent=live and verb == POLICY)
             for verb in verbs

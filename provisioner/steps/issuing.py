@@ -114,9 +114,15 @@ class Issuing:
         if key is None:
             raise errors.Conflict("an intent has no key to prove")
         pause = self._issuer.settle_seconds / _ROUNDS
-        prefix = names.prefix(run.record.namespace)
         run.effect(PROVE)
-        if not self._prober.prove(key, prefix, rounds=_ROUNDS, pause_seconds=pause):
+        works = self._prober.prove(
+            key,
+            protocol.own_prefix(run.record),
+            rounds=_ROUNDS,
+            pause_seconds=pause,
+            readable=[place for grant in run.record.grants for place in grant.locations],
+        )
+        if not works:
             raise errors.NotProven(
                 "the new key does not work yet", delay_seconds=max(1.0, pause or _RETRY_SECONDS)
             )

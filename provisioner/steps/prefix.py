@@ -27,7 +27,7 @@ class PrefixStep:
 
     def observe(self, record: model.Record, desired: model.Desired) -> model.Record:
         """Refuse a prefix that belongs to another product, or to none and is not empty."""
-        if record.prefix or desired.phase is not model.Phase.ACTIVE:
+        if not _wanted(desired, record):
             return record
         owner = self._store.owner(record.namespace)
         if owner is None and not self._store.is_empty(names.prefix(record.namespace)):
@@ -40,7 +40,7 @@ class PrefixStep:
         self, desired: model.Desired, record: model.Record, now: datetime
     ) -> tuple[model.Action, ...]:
         """Claim the prefix once."""
-        if record.prefix or desired.phase is not model.Phase.ACTIVE:
+        if not _wanted(desired, record):
             return ()
         where = f"s3://{self._bucket}/{names.prefix(record.namespace)}"
         return tuple(
@@ -63,3 +63,9 @@ class PrefixStep:
     def next_at(self, desired: model.Desired, record: model.Record) -> datetime | None:
         """Return None: time alone changes nothing here."""
         return None
+
+
+def _wanted(desired: model.Desired, record: model.Record) -> bool:
+    """Tell whether a prefix is still to be made."""
+    active = desired.phase is model.Phase.ACTIVE
+    return active and record.key.produces and not record.prefix

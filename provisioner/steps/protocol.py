@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from provisioner import model, ports
+from provisioner import model, names, ports
 
 
 class Run:
@@ -62,6 +62,11 @@ class Run:
 def principal(record: model.Record) -> model.Principal:
     """Name what holds a product's keys; only after the first intent."""
     return model.Principal(name=record.credentials.principal, product_id=record.key.id)
+
+
+def own_prefix(record: model.Record) -> str | None:
+    """Return the prefix that is its own; None for what only consumes."""
+    return names.prefix(record.namespace) if record.key.produces else None
 
 
 class Step(Protocol):

@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from provisioner import errors, model, names, plan, policy, ports
+from provisioner import errors, model, plan, policy, ports
 from provisioner.steps import protocol
 
 PRINCIPAL, POLICY, DELETE_PRINCIPAL = "ensure-principal", "put-policy", "delete-principal"
@@ -26,9 +26,7 @@ class Scoping:
 
     def document(self, record: model.Record, grants: Sequence[model.Grant]) -> dict[str, Any]:
         """Write the policy of a product with these grants."""
-        return policy.document(
-            bucket=self._bucket, own=[names.prefix(record.namespace)], grants=grants
-        )
+        return document(record, grants, bucket=self._bucket)
 
     def is_stale(self, record: model.Record, grants: Sequence[model.Grant]) -> bool:
         """Tell whether the engine holds, as far as we know, another policy than this."""
@@ -89,3 +87,10 @@ class Scoping:
         run.effect(DELETE_PRINCIPAL)
         self._issuer.delete_principal(protocol.principal(run.record))
         run.hold(principal="", policy_digest="", grants_digest="", issued_at=None, doubted=False)
+
+
+def document(record: model.Record, grants: Sequence[model.Grant], *, bucket: str) -> dict[str, Any]:
+    """Write the policy of a product with these grants: its principal's, and its role's."""
+    prefix = protocol.own_prefix(record)
+    own = [] if prefix is None else [prefix]
+    return policy.document(bucket=bucket, own=own, grants=grants)

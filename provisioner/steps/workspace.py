@@ -111,7 +111,7 @@ class WorkspaceStep:
             },
             secret=dotenv.secret_files(
                 bucket=around.bucket,
-                prefix=names.prefix(record.namespace),
+                prefix=protocol.own_prefix(record) or "",
                 region=around.region,
                 key=key,
                 place=around.place(around.endpoint, around.root, record.namespace),
@@ -179,6 +179,7 @@ def spec(
             "s3_bucket": around.bucket,
             "portal_url": around.portal_url,
             "product_id": key.id,
+            "product_kind": key.kind.value,
         },
         text={
             "name": product.name if product else "",

@@ -34,7 +34,7 @@ class LifecycleStep:
     ) -> tuple[model.Action, ...]:
         """Set it once."""
         wanted = self._lifecycle and record.writeback.lifecycle != self._lifecycle
-        if desired.phase is not model.Phase.ACTIVE or not wanted:
+        if not _may_tell(desired, record) or not wanted:
             return ()
         return (model.Action(step=self.name, verb=LIFECYCLE, subject=self._lifecycle),)
 
@@ -77,7 +77,7 @@ class AssetStep:
         self, desired: model.Desired, record: model.Record, now: datetime
     ) -> tuple[model.Action, ...]:
         """Register it if it is not there."""
-        if desired.phase is not model.Phase.ACTIVE or record.writeback.asset_id:
+        if not _may_tell(desired, record) or record.writeback.asset_id:
             return ()
         location = self._location(record)
         subject = f"s3://{location.bucket}/{location.prefix}"
@@ -97,3 +97,8 @@ class AssetStep:
     def next_at(self, desired: model.Desired, record: model.Record) -> datetime | None:
         """Return None: time alone changes nothing here."""
         return None
+
+
+def _may_tell(desired: model.Desired, record: model.Record) -> bool:
+    """Tell whether the portal has a place for it: explorations have no lifecycle and no assets."""
+    return desired.phase is model.Phase.ACTIVE and record.key.produces

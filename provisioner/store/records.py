@@ -31,7 +31,10 @@ class SqlRecords:
         return None if found is None else self._opened(*found)
 
     def by_namespace(self, namespace: str) -> model.Record | None:
-        """Return the record of a namespace, its secrets opened; the living before the released."""
+        """Return the record of a namespace, its secrets opened.
+
+        A product's before an exploration's, the living before the released.
+        """
         with self._database.reading() as connection:
             found = _by_namespace(connection, namespace)
         return None if found is None else self._opened(*found)
@@ -89,11 +92,12 @@ def _by_key(connection: sqlalchemy.Connection, key: model.Key) -> tuple[str, str
 def _by_namespace(
     connection: sqlalchemy.Connection, namespace: str
 ) -> tuple[str, str | None] | None:
-    """Find who has a namespace; one that was released may still be there beside its heir."""
+    """Find who has a namespace: an exploration may have a product's, and a dead one its heir's."""
     statement = (
         select(_records.c.state, _records.c.sealed)
         .where(_records.c.namespace == namespace)
         .order_by(
+            case((_records.c.kind == model.Kind.PRODUCT, 0), else_=1),
             case((_records.c.released_at.is_(None), 0), else_=1),
             case((_records.c.phase == model.Phase.GONE, 1), else_=0),
             _records.c.key,

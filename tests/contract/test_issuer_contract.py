@@ -97,6 +97,7 @@ def _on_moto(engine: engines.Engine, *, asking: bool) -> Bench:
             plain.list_access_keys(UserName=principal.name)["AccessKeyMetadata"]
         ),
         may_put=lambda key, name: _may_put(engine.s3(key), bucket, name),
+        too_many=1500,
     )
 
 

@@ -27,6 +27,7 @@ class Bench:
     principal: model.Principal
     key: model.AccessKey
     pauses: list[float]
+    bucket: str
 
 
 def _bench(prober: ports.Prober, issuer: ports.Issuer, bucket: str, pauses: list[float]) -> Bench:
@@ -43,7 +44,9 @@ def _bench(prober: ports.Prober, issuer: ports.Issuer, bucket: str, pauses: list
     issuer.ensure_principal(principal)
     issuer.put_policy(principal, policy.document(bucket=bucket, own=["sales/"], grants=[granted]))
     key = issuer.create_key(principal, None, {})
-    return Bench(prober=prober, issuer=issuer, principal=principal, key=key, pauses=pauses)
+    return Bench(
+        prober=prober, issuer=issuer, principal=principal, key=key, pauses=pauses, bucket=bucket
+    )
 
 
 def _in_memory() -> Bench:
@@ -98,3 +101,41 @@ def test_a_deleted_key_is_not_proven(bench: Bench) -> None:
 def test_an_unsafe_prefix_is_never_probed(bench: Bench, prefix: str) -> None:
     with pytest.raises(errors.NameRejected):
         bench.prober.prove(bench.key, prefix, rounds=1, pause_seconds=0)
+
+
+def at(bench: Bench, *prefixes: str) -> list[model.Location]:
+    return [model.Location(bucket=bench.bucket, prefix=prefix) for prefix in prefixes]
+
+
+def test_without_a_prefix_what_may_be_read_proves_a_key(bench: Bench) -> None:
+    places = at(bench, "orders/", "sales/")
+    assert bench.prober.prove(bench.key, None, rounds=2, pause_seconds=1, readable=places)
+    assert bench.pauses == [1]
+
+
+def test_without_a_prefix_a_place_that_may_not_be_read_proves_nothing(bench: Bench) -> None:
+    bench.issuer.put_policy(bench.principal, policy.document(bucket="lake", own=[], grants=[]))
+    places = at(bench, "orders/")
+    assert not bench.prober.prove(bench.key, None, rounds=1, pause_seconds=0, readable=places)
+
+
+@pytest.mark.parametrize("readable", [(), (model.Location(bucket="elsewhere", prefix="x/"),)])
+def test_with_nothing_to_read_here_a_key_is_proven_by_being_known(
+    bench: Bench, readable: tuple[model.Location, ...]
+) -> None:
+    bench.issuer.put_policy(bench.principal, policy.document(bucket="lake", own=[], grants=[]))
+    prove = bench.prober.prove
+    assert prove(bench.key, None, rounds=2, pause_seconds=0, readable=readable)
+    wrong = model.AccessKey(bench.key.id, "x" * 40)
+    assert not prove(wrong, None, rounds=1, pause_seconds=0, readable=readable)
+    bench.issuer.delete_key(bench.principal, bench.key.id)
+    assert not prove(bench.key, None, rounds=1, pause_seconds=0, readable=readable)
+
+
+def test_without_a_prefix_and_a_round_nothing_is_proven(bench: Bench) -> None:
+    assert not bench.prober.prove(bench.key, None, rounds=0, pause_seconds=0)
+
+
+def test_an_unsafe_place_is_never_listed(bench: Bench) -> None:
+    with pytest.raises(errors.NameRejected):
+        bench.prober.prove(bench.key, None, rounds=1, pause_seconds=0, readable=at(bench, "*/"))

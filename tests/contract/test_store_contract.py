@@ -524,6 +524,15 @@ def test_a_record_comes_back_as_it_was_saved(world: World) -> None:
     assert world.records.by_namespace("sales") == _record()
 
 
+def test_a_name_is_a_products_before_an_explorations(world: World) -> None:
+    exploration = dataclasses.replace(_record(), key=EXPLORATION)
+    world.records.save(exploration, world.leased(EXPLORATION))
+    assert world.records.by_namespace("sales") == exploration
+    gone = dataclasses.replace(_record(), released_at=world.clock())
+    world.records.save(gone, world.leased(A))
+    assert world.records.by_namespace("sales") == gone
+
+
 def test_what_is_not_there_is_none(world: World) -> None:
     assert world.records.load(A) is None
     assert world.records.by_namespace("sales") is None
