@@ -169,9 +169,18 @@ class _Api:
         key = record.key if record else next(iter(_keys_named(name)), None)
         if key is None:
             raise _Refusal(404, "no product has this id or namespace")
-        await asyncio.to_thread(self._queue.touch, [key], model.Priority.EVENT)
+        verify = _flag(request, "verify")
+        if verify and self._observes:
+            raise _Refusal(409, "PROV_MODE=observe: nothing is touched")
+        await asyncio.to_thread(self._queue_one, key, verify=verify)
         self._wake()
-        return answers.as_json({"status": "queued", "key": str(key)}, 202)
+        return answers.as_json({"status": "queued", "key": str(key), "verify": verify}, 202)
+
+    def _queue_one(self, key: model.Key, *, verify: bool) -> None:
+        if verify:
+            self._asks.ask([key], model.Ask.VERIFY)
+        else:
+            self._queue.touch([key], model.Priority.EVENT)
 
     async def rotate(self, request: requests.Request) -> responses.Response:
         """Ask for a new key; where the old ones leaked they die before there is one."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from provisioner import (
     resync,
     signature,
     status,
+    sweep,
     telemetry,
     worker,
 )
@@ -52,6 +53,14 @@ class Service:
             clock=parts.clock,
             every_seconds=settings.resync_seconds,
         )
+        self._sweep = sweep.Sweep(
+            parts.issuer,
+            records=parts.store.records,
+            flags=parts.store.flags,
+            clock=parts.clock,
+            hours=settings.verify_hours,
+            metrics=parts.metrics,
+        )
         timers = clockwork.Timers(
             queue=parts.queue,
             records=parts.store.records,
@@ -71,7 +80,7 @@ class Service:
                 wake=lambda: self._crew.wake(),
             ),
             workers=settings.workers,
-            clockwork={"timers": timers.tick, "resync": self._resync_timer.tick},
+            clockwork=self._clockwork(timers),
             shutdown_seconds=settings.shutdown_seconds,
         )
         self.receiver = receiver.Receiver(
@@ -82,6 +91,11 @@ class Service:
             metrics=parts.metrics,
             on_accepted=self._crew.wake,
         )
+
+    def _clockwork(self, timers: clockwork.Timers) -> dict[str, Callable[[], None]]:
+        """Return what is done every second; what only observes asks no engine."""
+        ticks = {"timers": timers.tick, "resync": self._resync_timer.tick}
+        return ticks if self.parts.observes else {**ticks, "sweep": self._sweep.tick}
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -124,8 +138,9 @@ class Service:
         }
         well = all(facts.values())
         facts["issuer"] = self.parts.issuer.name
-        held_back = flags.get(resync.MASS_DELETION) if store_well else None
-        return well, {**facts, "mass_deletion": held_back} if held_back else facts
+        notices = (resync.MASS_DELETION, sweep.FOREIGN) if store_well else ()
+        said = {name: flags.get(name) for name in notices}
+        return well, {**facts, **{name: text for name, text in said.items() if text}}
 
 
 def create_app(parts: assembly.Parts) -> Starlette:

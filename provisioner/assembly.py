@@ -141,6 +141,7 @@ def assemble(
         steps=steps,
         clock=clock,
         metrics=metrics,
+        verify_hours=settings.verify_hours,
         checkpoint=checkpoint,
     )
     return Parts(
@@ -193,7 +194,9 @@ def _rules(settings: Settings) -> plan.Rules:
         allowed_locations=settings.allowed_locations,
         finalizer=FINALIZER,
         ready_lifecycle=settings.ready_lifecycle,
-        fingerprint=plan.digest([vars(around), settings.role_name, settings.role_trust_policy]),
+        fingerprint=plan.digest(
+            [vars(around), settings.role_name, settings.role_trust_policy, settings.verify_hours]
+        ),
     )
 
 

@@ -48,6 +48,7 @@ class Observer:
         wanted = self._readings.judged(key, self._readings.view(key), foreseeing=True)
         record = self._readings.record(wanted)
         conditions = list(wanted.conditions)
+        conditions += obstacles.drifted(record.drift) if record else ()
         actions: list[model.Action] = []
         if record is None:
             record = _unknown(key)

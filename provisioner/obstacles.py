@@ -31,6 +31,18 @@ def has_remains(record: model.Record) -> bool:
     return record.released_at is not None and record.purged_at is None
 
 
+def drifted(drift: Sequence[model.Finding]) -> tuple[model.Condition, ...]:
+    """Say what a deep look found and whether it is repaired; nothing where nothing was found."""
+    if not drift:
+        return ()
+    groups = {"found": [], "found and repaired": []}  # type: dict[str, list[str]]
+    for each in drift:
+        said = f"{each.what} ({each.subject})"
+        groups["found and repaired" if each.repaired else "found"].append(said)
+    message = "; ".join(f"{head}: {', '.join(said)}" for head, said in groups.items() if said)
+    return (condition("Drifted", message, min(each.at for each in drift)),)
+
+
 def since(
     found: Sequence[model.Condition], before: Sequence[model.Condition]
 ) -> tuple[model.Condition, ...]:

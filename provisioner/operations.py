@@ -19,6 +19,7 @@ from provisioner import (
     resync,
     settings,
     store,
+    sweep,
     telemetry,
     worker,
 )
@@ -119,17 +120,32 @@ def _explorations(parts: assembly.Parts) -> dict[model.Key, model.Product]:
 def notices(parts: assembly.Parts) -> tuple[str, ...]:
     """Return what a person must know besides the products."""
     held_back = parts.store.flags.get(resync.MASS_DELETION)
-    if not held_back:
-        return ()
-    return (f"MassDeletion: {held_back}; allow it by: provisioner resync --confirm-deletions",)
+    foreign = parts.store.flags.get(sweep.FOREIGN)
+    said = []
+    if held_back:
+        allowed = "allow it by: provisioner resync --confirm-deletions"
+        said.append(f"MassDeletion: {held_back}; {allowed}")
+    if foreign:
+        said.append(
+            f"ForeignPrincipals: at the engine with our mark, of no product here: {foreign}"
+        )
+    return tuple(said)
 
 
 def reconcile(
-    parts: assembly.Parts, name: str | None, progress: Progress
+    parts: assembly.Parts, name: str | None, progress: Progress, *, verify: bool = False
 ) -> tuple[model.Outcome, ...]:
-    """Queue products where a service is running; otherwise do the work here."""
+    """Queue products where a service is running; otherwise do the work here.
+
+    `verify` has them looked at deep; raise `Conflict` for that in observe mode.
+    """
+    if verify and parts.observes:
+        raise errors.Conflict("PROV_MODE=observe touches nothing")
     keys = _keys(parts, name)
-    parts.queue.touch(keys, model.Priority.EVENT)
+    if verify:
+        parts.store.asks.ask(keys, model.Ask.VERIFY)
+    else:
+        parts.queue.touch(keys, model.Priority.EVENT)
     if not serves(parts):
         return tuple(model.Outcome(key=key, status="queued") for key in keys)
     return tuple(work(parts, keys, progress, title="reconciling"))

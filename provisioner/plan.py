@@ -27,7 +27,7 @@ class Rules:
     finalizer: str = "sqlmesh-provisioner"
     ready_lifecycle: str = "Ready"
     fingerprint: str = ""
-    """Digest of every other setting that reaches a workspace (endpoints, paths)."""
+    """Digest of every other setting that reaches a workspace or says when to look again."""
 
 
 def desired(

@@ -79,6 +79,9 @@ class ObjectStore(Protocol):
     def keep(self, prefix: str) -> None:
         """Write `<prefix>.keep`, so that the prefix shows before it holds anything."""
 
+    def kept(self, prefix: str) -> bool:
+        """Tell whether `<prefix>.keep` is there."""
+
     def adopt(self, namespace: str, product_id: str) -> None:
         """Write the ownership mark, whoever's is there."""
 

@@ -10,7 +10,18 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from provisioner import errors, grants, model, names, obstacles, ports, reading, telemetry
+from provisioner import (
+    applying,
+    errors,
+    grants,
+    model,
+    names,
+    obstacles,
+    ports,
+    reading,
+    telemetry,
+    verifying,
+)
 from provisioner.steps import protocol
 
 _log = telemetry.Log(__name__)
@@ -34,6 +45,7 @@ class Reconciler:
         steps: Sequence[protocol.Step],
         clock: ports.Clock,
         metrics: telemetry.Metrics,
+        verify_hours: int = 24,
         checkpoint: Callable[[str], None] = no_checkpoint,
     ) -> None:
         self._readings = readings
@@ -42,6 +54,10 @@ class Reconciler:
         self._asks = asks
         self._queue = queue
         self._steps = tuple(steps)
+        self._applying = applying.Applying(steps, clock=clock, metrics=metrics)
+        self._verifying = verifying.Verifying(
+            hours=verify_hours, steps=steps, clock=clock, metrics=metrics
+        )
         self._clock = clock
         self._metrics = metrics
         self._checkpoint = checkpoint
@@ -67,6 +83,7 @@ class Reconciler:
             return self._blind(error, lease, checkpoint)
         record = self._readings.record(wanted)
         if record is None:
+            self._asks.forget(wanted.asks, lease)
             return model.Outcome(key=lease.key, status="done", message="unknown to the portal")
         with self._metrics.reconcile_seconds.time():  # those that fail count too
             return self._run(self._begun(wanted, record, lease, checkpoint), lease)
@@ -109,7 +126,7 @@ class Reconciler:
             unsure = unsure or bool(record.role.name and not record.role.policy_digest)
             if wanted.grants != record.grants or unsure or model.Ask.COMPROMISED in wanted.asks:
                 try:
-                    self._withdraw(run, [], [])
+                    self._applying.withdraw(run, applying.Progress())
                 except errors.PermanentError as refused:
                     _log.error("a grant that has ended stays open", reason=str(refused))
             if isinstance(error, errors.PermanentError):
@@ -117,6 +134,7 @@ class Reconciler:
                 run.save(
                     conditions=obstacles.since(found, record.conditions),
                     settled_digest="",
+                    failed=True,
                     next_at=grants.next_end(wanted.grants, now),
                 )
         if isinstance(error, errors.TemporaryError):
@@ -124,55 +142,50 @@ class Reconciler:
         return model.Outcome(key=lease.key, status="condition", message=str(error))
 
     def _run(self, run: protocol.Run, lease: model.Lease) -> model.Outcome:
-        """Apply every step; whatever stops it is noted as a condition first."""
-        applied: list[str] = []
-        conditions = list(run.desired.conditions)
+        """Apply every step; whatever stops it is noted as a condition first.
+
+        A deep look comes after what must be taken away, and again until it finds nothing.
+        """
+        progress = applying.Progress(conditions=list(run.desired.conditions))
+        deep = self._verifying.is_wanted(run)
+        proves = deep or verifying.is_new(run.record)
         try:
             if run.desired.phase is not model.Phase.GONE:
                 names.check_namespace(run.record.namespace)
-            self._withdraw(run, applied, conditions)
-            run.record = self._observe(run)
-            # From here on a product that vanishes is found by resync: it is known.
-            self._remember(run, lease)
-            for step in protocol.in_order(self._steps, run.desired):
-                before = _open_prefixes(run.record)
-                self._apply(step, run, applied, conditions)
-                if _open_prefixes(run.record) != before:
-                    self._tell_consumers(run.desired)
+            self._applying.withdraw(run, progress)
+            for found in self._verifying.looks(run) if deep else (False,):
+                if found:
+                    progress.conditions = list(run.desired.conditions)
+                    self._applying.withdraw(run, progress)
+                self._make(run, lease, progress)
         except (errors.TemporaryError, errors.PermanentError) as error:
-            conditions.append(obstacles.condition(error.condition, str(error), self._clock()))
-            self._finish(run, conditions, settled=False)
+            progress.conditions.append(
+                obstacles.condition(error.condition, str(error), self._clock())
+            )
+            self._finish(run, progress.conditions, settled=False)
             if isinstance(error, errors.TemporaryError):
                 raise
             self._asks.forget(_answered(run), lease)
-            return self._outcome(run, "condition", applied, str(error))
-        self._finish(run, conditions, settled=True)
+            return self._outcome(run, "condition", progress.applied, str(error))
+        self._finish(run, progress.conditions, settled=True, proven=proves)
         self._asks.forget(_answered(run), lease)
-        return self._outcome(run, "done", applied, "")
+        return self._outcome(run, "done", progress.applied, "")
+
+    def _make(self, run: protocol.Run, lease: model.Lease, progress: applying.Progress) -> None:
+        """Observe, then plan and apply step by step."""
+        run.record = self._observe(run)
+        # From here on a product that vanishes is found by resync: it is known.
+        self._remember(run, lease)
+        for step in protocol.in_order(self._steps, run.desired):
+            before = _open_prefixes(run.record)
+            self._applying.apply(step, run, progress)
+            if _open_prefixes(run.record) != before:
+                self._tell_consumers(run.desired)
 
     def _tell_consumers(self, wanted: model.Desired) -> None:
         """Queue those whose grants follow the prefixes that this product has of its own."""
         consumers = {each for port in wanted.ports for each in self._links.consumers(port.id)}
         self._queue.touch(consumers, model.Priority.EVENT)
-
-    def _withdraw(
-        self, run: protocol.Run, applied: list[str], conditions: list[model.Condition]
-    ) -> None:
-        """Take away first what is no longer granted: nothing that fails may hold that up.
-
-        Nor may what one step cannot take away hold up another; the first failure is raised.
-        """
-        failures: list[errors.ReconcileError] = []
-        for step in protocol.in_order(self._steps, run.desired):
-            actions = step.plan(run.desired, run.record, self._clock())
-            try:
-                self._carry_all_out(
-                    step, [each for each in actions if each.urgent], run, applied, conditions
-                )
-            except (errors.TemporaryError, errors.PermanentError) as error:
-                failures.append(error)
-        if failures:
-            raise failures[0]
 
     def _observe(self, run: protocol.Run) -> model.Record:
         record = run.record
@@ -185,47 +198,13 @@ class Reconciler:
         if self._records.load(run.record.key) is None:
             self._records.save(run.record, lease)
 
-    def _apply(
-        self,
-        step: protocol.Step,
-        run: protocol.Run,
-        applied: list[str],
-        conditions: list[model.Condition],
-    ) -> None:
-        """Plan one step and carry its actions out."""
-        with self._metrics.step_seconds.labels(step.name).time():
-            actions = step.plan(run.desired, run.record, self._clock())
-            self._carry_all_out(step, actions, run, applied, conditions)
-
-    def _carry_all_out(
-        self,
-        step: protocol.Step,
-        actions: Sequence[model.Action],
-        run: protocol.Run,
-        applied: list[str],
-        conditions: list[model.Condition],
-    ) -> None:
-        """Carry actions out in order; an optional step's refusal is a condition."""
-        for action in actions:
-            try:
-                self._carry_out(step, action, run, applied)
-            except errors.PermanentError as error:
-                if not step.optional:
-                    raise
-                conditions.append(obstacles.condition(error.condition, str(error), self._clock()))
-                _log.warning("optional step refused", step=step.name, reason=str(error))
-                return
-
-    def _carry_out(
-        self, step: protocol.Step, action: model.Action, run: protocol.Run, applied: list[str]
-    ) -> None:
-        step.apply(action, run)
-        applied.append(f"{step.name}:{action.verb}")
-        self._metrics.actions.labels(step.name, action.verb).inc()
-        _log.info("action applied", step=step.name, verb=action.verb)
-
     def _finish(
-        self, run: protocol.Run, conditions: Sequence[model.Condition], *, settled: bool
+        self,
+        run: protocol.Run,
+        conditions: Sequence[model.Condition],
+        *,
+        settled: bool,
+        proven: bool = False,
     ) -> None:
         """Store what the run found out; nothing is written where nothing changed.
 
@@ -246,20 +225,30 @@ class Reconciler:
             conditions = [*conditions, obstacles.renamed(product, record, self._clock())]
             # Whatever is in the way may go without our hearing of it.
             final = settled and wanted.phase is not model.Phase.ACTIVE
+        conditions = [*conditions, *obstacles.drifted(record.drift)]
+        verified_at = self._clock() if proven else record.verified_at
         run.save(
             name=product.name if product else record.name,
             phase=wanted.phase,
             grants=wanted.grants if settled else record.grants,
             conditions=obstacles.since(conditions, record.conditions),
             settled_digest=wanted.digest if final else "",
-            next_at=self._next_at(wanted, record) if settled else wanted.next_change_at,
+            failed=not settled,
+            next_at=self._next_at(wanted, record, verified_at)
+            if settled
+            else wanted.next_change_at,
+            verified_at=verified_at,
             released_at=record.released_at,
             purged_at=record.purged_at,
             purging=record.purging,
         )
 
-    def _next_at(self, wanted: model.Desired, record: model.Record) -> datetime | None:
+    def _next_at(
+        self, wanted: model.Desired, record: model.Record, verified_at: datetime | None
+    ) -> datetime | None:
         times = [step.next_at(wanted, record) for step in self._steps]
+        if wanted.phase is model.Phase.ACTIVE:
+            times.append(self._verifying.turn(record.key, verified_at or self._clock()))
         return min((at for at in (*times, wanted.next_change_at) if at), default=None)
 
     def _outcome(

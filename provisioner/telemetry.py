@@ -145,6 +145,17 @@ class Metrics:
             ["step", "verb"],
             registry=self.registry,
         )
+        self.drift = Counter(
+            "provisioner_drift_total",
+            "Differences that deep looks found, by step.",
+            ["step"],
+            registry=self.registry,
+        )
+        self.foreign_principals = Gauge(
+            "provisioner_foreign_principals",
+            "Principals at the engine that bear our mark and belong to no product here.",
+            registry=self.registry,
+        )
         self.bugs = Counter(
             "provisioner_unexpected_errors_total",
             "Errors that no code foresaw; each has a traceback in the log.",

@@ -63,6 +63,10 @@ class MemoryObjectStore:
         self._write()
         self.objects.setdefault(f"{policy.check_prefix(prefix)}.keep", b"")
 
+    def kept(self, prefix: str) -> bool:
+        self._answer()
+        return f"{policy.check_prefix(prefix)}.keep" in self.objects
+
     def adopt(self, namespace: str, product_id: str) -> None:
         names.check_namespace(namespace)
         self._write()
@@ -102,6 +106,9 @@ class _Key:
 class _Principal:
     product_id: str
     ours: bool = True
+    enabled: bool = True
+    extra: list[Mapping[str, Any]] = field(default_factory=list)
+    """Policies that somebody attached besides ours."""
     document: Mapping[str, Any] = field(default_factory=lambda: {"Statement": []})
     keys: dict[str, _Key] = field(default_factory=dict)
 
@@ -137,16 +144,18 @@ class MemoryIssuer:
     def knows(self, key: model.AccessKey) -> bool:
         """Tell whether a key pair is live."""
         held = self._held(key.id)
-        return held is not None and held[1].active and held[1].secret == key.secret
+        enabled = held is not None and held[0].enabled and held[1].active
+        return enabled and held is not None and held[1].secret == key.secret
 
     def allowed(
         self, key_id: str, action: str, resource: str, *, prefix: str | None = None
     ) -> bool:
         """Tell whether a live key may do this; `prefix` is a listing's, None where not given."""
         held = self._held(key_id)
-        if held is None or not held[1].active:
+        if held is None or not held[1].active or not held[0].enabled:
             return False
-        return policy_evaluator.allowed(held[0].document, action, resource, prefix=prefix)
+        documents = (held[0].document, *held[0].extra)
+        return any(policy_evaluator.allowed(d, action, resource, prefix=prefix) for d in documents)
 
     def _held(self, key_id: str) -> tuple[_Principal, _Key] | None:
         for principal in self.held.values():
@@ -165,17 +174,22 @@ class MemoryIssuer:
             held = self.held.setdefault(principal.name, made)
         if not held.ours or held.product_id != principal.product_id:
             raise errors.NotOurs("a principal of that name is not ours")
+        held.enabled = True
 
     def put_policy(self, principal: model.Principal, document: Mapping[str, Any]) -> None:
         self._answer()
         if len(policy.text(document)) > self._limit:
             raise errors.PolicyTooLarge("the grants do not fit into a policy")
-        self._there(principal).document = dict(document)
+        held = self._there(principal)
+        held.document = dict(document)
+        held.extra.clear()
 
     def holds(self, principal: model.Principal, document: Mapping[str, Any]) -> bool:
         self._answer()
         held = self.held.get(principal.name)
-        return held is not None and held.ours and held.document == document
+        if held is None or not (held.ours and held.enabled):
+            return False
+        return held.document == document and not held.extra
 
     def create_key(
         self,

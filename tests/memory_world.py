@@ -22,6 +22,7 @@ from tests import memory_portal, memory_roles, memory_s3, memory_store, memory_w
 
 BUCKET = "lake"
 GRACE_SECONDS = 3600
+NEVER = 1_000_000
 
 
 class Killed(BaseException):
@@ -40,6 +41,7 @@ class MemoryWorld:
         chooses_key_ids: bool = False,
         role_wanted: role.Wanted | None = None,
         purge_delay_seconds: int | None = None,
+        verify_hours: int = NEVER,
     ) -> None:
         self.clock = memory_store.SettableClock(b.NOW)
         self.store = memory_store.MemoryStore(clock=self.clock)
@@ -55,7 +57,7 @@ class MemoryWorld:
         self.checkpoint: Callable[[str], None] = lambda effect: None
         self.metrics = telemetry.Metrics()
         self.role_step = role.RoleStep(self.roles, role_wanted, bucket=BUCKET)
-        steps = (
+        self.steps = steps = (
             purge.PurgeStep(self.objects, self.folders, delay_seconds=purge_delay_seconds),
             finalizer.FinalizerStep(self.portal, "ours"),
             rename.RenameStep(self.objects, self.folders, grace_seconds=GRACE_SECONDS),
@@ -96,6 +98,7 @@ class MemoryWorld:
             steps=steps,
             clock=self.clock,
             metrics=self.metrics,
+            verify_hours=verify_hours,
             checkpoint=self._note,
         )
         self.duty = worker.Duty(

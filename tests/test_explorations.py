@@ -173,6 +173,24 @@ def test_its_key_is_replaced_by_age_too() -> None:
     assert world.may("why", "s3:GetObject", "sales/orders/x")
 
 
+def test_what_somebody_changed_of_it_by_hand_is_found_and_repaired() -> None:
+    world = a_world(asking())
+    world.settle(WHY)
+    (name,) = (each for each, held in world.issuer.held.items() if held.product_id == WHY.id)
+    world.clock.advance(600)
+    world.issuer.held[name].keys.clear()
+    world.issuer.held[name].document = {"Statement": []}
+    world.store.asks.ask([WHY], model.Ask.VERIFY)
+    assert world.reconcile(WHY).status == "done"
+    (drifted,) = (each for each in world.record(WHY).conditions if each.type == "Drifted")
+    assert drifted.message.startswith("found and repaired: the policy was changed")
+    assert world.may("why", "s3:GetObject", "sales/orders/x")
+    world.store.asks.ask([WHY], model.Ask.VERIFY)
+    world.reconcile(WHY)
+    assert "Drifted" not in {each.type for each in world.record(WHY).conditions}
+    assert not any(key.startswith("why/") for key in world.objects.objects)
+
+
 def test_a_key_that_does_not_work_is_not_published() -> None:
     world = a_world(alone())
 

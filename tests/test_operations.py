@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
-from provisioner import errors, model, operations, resync, settings
+from provisioner import app, errors, model, operations, resync, settings, sweep
 from provisioner.demo import portal as fake_portal
 
 
@@ -147,6 +148,34 @@ def test_a_mass_deletion_that_is_held_back_is_noticed(read: settings.Settings) -
         parts.store.flags.put(resync.MASS_DELETION, "9 of 9 products would be released")
         (notice,) = operations.notices(parts)
     assert "--confirm-deletions" in notice
+
+
+def test_principals_that_nobody_here_knows_are_noticed(read: settings.Settings) -> None:
+    with operations.opened(read) as parts:
+        parts.store.flags.put(sweep.FOREIGN, "1: dp-lost-12345678")
+        (notice,) = operations.notices(parts)
+        _, facts = app.Service(parts).ready()
+    assert notice.startswith("ForeignPrincipals: ")
+    assert notice.endswith("1: dp-lost-12345678")
+    assert facts["foreign_principals"] == "1: dp-lost-12345678"
+
+
+def test_beside_a_service_a_deep_look_is_asked_for(
+    portal: fake_portal.RunningPortal, read: settings.Settings
+) -> None:
+    product = portal.portal.state.create_product("sales", name="Sales")
+    with operations.opened(read) as serving:
+        assert serving.store.database.acquire()
+        with operations.opened(read) as beside:
+            (outcome,) = operations.reconcile(beside, "sales", straight, verify=True)
+        assert outcome.status == "queued"
+        assert model.Ask.VERIFY in serving.store.asks.of(model.Key.product(product))
+
+
+def test_who_only_observes_looks_at_nothing_deep(read: settings.Settings) -> None:
+    watching = dataclasses.replace(read, mode=type(read.mode)("observe"))
+    with operations.opened(watching) as parts, pytest.raises(errors.Conflict, match="observe"):
+        operations.reconcile(parts, None, straight, verify=True)
 
 
 def test_rendering_over_something_is_refused(tmp_path: Path) -> None:

@@ -406,6 +406,22 @@ def test_a_reconcile_is_queued_as_urgent(name: str, key: model.Key) -> None:
     assert desk.woken == 1
 
 
+def test_a_deep_look_is_asked_for() -> None:
+    desk = Desk()
+    answer = desk.ask("POST", "/api/v1/products/sales/reconcile?verify=true")
+    assert (answer.status_code, answer.json()["verify"]) == (202, True)
+    assert desk.store.asked == [(_SALES, model.Ask.VERIFY)]
+    assert (desk.store.touched, desk.woken) == ([], 1)
+
+
+@pytest.mark.parametrize(("observes", "text", "code"), [(True, "true", 409), (False, "yes", 400)])
+def test_a_deep_look_that_makes_no_sense_is_refused(observes: bool, text: str, code: int) -> None:
+    desk = Desk(observes=observes)
+    answer = desk.ask("POST", f"/api/v1/products/sales/reconcile?verify={text}")
+    assert answer.status_code == code
+    assert (desk.store.asked, desk.store.touched) == ([], [])
+
+
 def test_a_reconcile_of_an_unknown_namespace_is_not_found() -> None:
     desk = Desk()
 

@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 @click.command(short_help="Make one product right now, or all.")
 @options.NAMESPACE
 @click.option("--all", "everything", is_flag=True, help="Every product the portal lists.")
-def reconcile(namespace: str | None, everything: bool) -> None:
+@click.option("--verify", is_flag=True, help="Read policies, keys, prefix and files back, too.")
+def reconcile(namespace: str | None, everything: bool, verify: bool) -> None:
     """Look at one product again now, by NAMESPACE or id, and make it right.
+
+    With --verify it looks deep, as it does by itself every PROV_VERIFY_HOURS: what somebody
+    changed by hand at the engine, in the bucket or in the workspace is found and repaired.
 
     Beside a running service it queues the product there; without one it does the work itself
     and waits for it.
@@ -28,7 +32,7 @@ def reconcile(namespace: str | None, everything: bool) -> None:
     options.one_or_all(namespace, everything)
     out = tables.console()
     with operations.opened(options.read_settings()) as parts:
-        outcomes = operations.reconcile(parts, namespace, tables.progress(out))
+        outcomes = operations.reconcile(parts, namespace, tables.progress(out), verify=verify)
         named = operations.namespaces(parts, outcomes)
     tables.show_outcomes(out, outcomes, named)
     if any(outcome.status not in ("done", "queued", "observed") for outcome in outcomes):

@@ -105,6 +105,22 @@ class Former:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What a deep look found otherwise than we had left it."""
+
+    step: str
+    what: str
+    """A constant sentence."""
+    subject: str
+    """Fit to be shown: a principal, a key id, a prefix, a folder."""
+    at: datetime
+    lasting: bool = False
+    """Nothing that we may do ends it: a person must."""
+    repaired: bool = False
+    """A later look did not find it any more."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Record:
     """All we know of a product that we have touched; one row in the store."""
 
@@ -118,6 +134,8 @@ class Record:
     finalizer: bool = False
     prefix: bool = False
     """The prefix is ours: the mark is written, and from then on this flag decides."""
+    marked: bool = True
+    """Mark and `.keep` lie in the bucket as far as we know; False = write them again."""
     credentials: Credentials = field(default_factory=Credentials)
     role: RoleState = field(default_factory=RoleState)
     workspace: WorkspaceState = field(default_factory=WorkspaceState)
@@ -126,9 +144,14 @@ class Record:
     conditions: tuple[Condition, ...] = ()
     settled_digest: str = ""
     """`Desired.digest` (and settings) of the last reconcile that left nothing to do."""
+    failed: bool = False
+    """The last run did not come to its end: the next one looks deep."""
     next_at: datetime | None = None
     """When to look again without any event."""
     verified_at: datetime | None = None
+    """When all of it was last read back, or proven while it was made."""
+    drift: tuple[Finding, ...] = ()
+    """What the last deep look found, and ones before it that nobody has seen repaired."""
     released_at: datetime | None = None
     purging: bool = False
     """What it left is being deleted: nobody may adopt it any more."""

@@ -148,10 +148,10 @@ class S3Store:
             page = self._page(prefix, ContinuationToken=page["NextContinuationToken"])
         return False
 
-    def _page(self, prefix: str, **more: str) -> Any:
+    def _page(self, prefix: str, **more: Any) -> Any:
         """List one page below a prefix; an empty one where there is no bucket yet."""
         page = s3_client.call(
-            lambda: self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **more),  # type: ignore[arg-type]
+            lambda: self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, **more),
             tolerate=_ABSENT,
         )
         return page or {}
@@ -171,6 +171,12 @@ class S3Store:
     def keep(self, prefix: str) -> None:
         """Write `<prefix>.keep` unless it is there."""
         self._put_new(f"{policy.check_prefix(prefix)}{KEEP}", b"")
+
+    def kept(self, prefix: str) -> bool:
+        """Tell whether `<prefix>.keep` is there, by a listing: a HEAD does not say what failed."""
+        wanted = f"{policy.check_prefix(prefix)}{KEEP}"
+        found = self._page(wanted, MaxKeys=1).get("Contents", [])
+        return [each["Key"] for each in found] == [wanted]
 
     def adopt(self, namespace: str, product_id: str) -> None:
         """Write the ownership mark over whatever is there."""

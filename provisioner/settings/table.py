@@ -241,7 +241,8 @@ SETTINGS: tuple[Setting, ...] = (
     Setting(
         "PROV_VERIFY_HOURS",
         types.whole(1, 8760),
-        "how often each product is read back from the engine and the disk",
+        "how often each product is read back from the engine and the disk; their turns are "
+        "spread over these hours",
         default="24",
     ),
     Setting(

@@ -47,6 +47,12 @@ class AdoptStep:
         """Return the record: what is in the way is looked at when it is adopted."""
         return record
 
+    def verify(
+        self, record: model.Record, desired: model.Desired, look: protocol.Look
+    ) -> model.Record:
+        """Return the record: what was adopted is looked at as anything else of its own."""
+        return record
+
     def plan(
         self, desired: model.Desired, record: model.Record, now: datetime
     ) -> tuple[model.Action, ...]:

@@ -10,17 +10,18 @@ The order is the promise (see `retirement` for its second half): at every instan
     a person asked: delete-retiring where one still retires, then a new key
     commit-key: all other keys of the principal retire, those that a lost store knew among them
 
-When is decided here; `issuing` makes keys, `scoping` writes policies.
+When is decided here; `issuing` makes keys, `scoping` writes policies, `inspecting` reads back.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from provisioner import model, names, ports
-from provisioner.steps import issuing, keypair, protocol, scoping
+from provisioner.steps import inspecting, issuing, keypair, protocol, scoping
 from provisioner.steps.issuing import COMMIT, CREATE, DELETE_RETIRING, INTENT, PROVE, SETTLE
 from provisioner.steps.scoping import DELETE_PRINCIPAL, POLICY, PRINCIPAL
 
@@ -50,11 +51,20 @@ class CredentialsStep:
     ) -> None:
         self._scoping = scoping.Scoping(issuer, bucket=bucket)
         self._issuing = issuing.Issuing(issuer, prober, self._scoping, new_key=new_key)
+        self._inspecting = inspecting.Inspecting(issuer, self._issuing, self._scoping)
         self._rotation = rotation
 
     def observe(self, record: model.Record, desired: model.Desired) -> model.Record:
-        """Return the record: the engine is read back where an intent was left, and then only."""
+        """Return the record: the engine is read back after an intent, and by a deep look."""
         return record
+
+    def verify(
+        self, record: model.Record, desired: model.Desired, look: protocol.Look
+    ) -> model.Record:
+        """Read principal, policy and keys back, and use the current key."""
+        if desired.phase is not model.Phase.ACTIVE:
+            return record
+        return dataclasses.replace(record, credentials=self._inspecting.verify(record, look))
 
     def plan(
         self, desired: model.Desired, record: model.Record, now: datetime
@@ -89,11 +99,11 @@ class CredentialsStep:
     def _rotation_wanted(
         self, desired: model.Desired, held: model.Credentials, now: datetime
     ) -> bool:
-        """Tell whether a new key is due; one that is still retiring is waited for."""
-        if held.retiring:
-            return False
+        """Tell whether a new key is due; one that retires is waited for while this works."""
         if held.doubted:
             return True
+        if held.retiring:
+            return False
         due_at = self._rotate_at(held)
         by_age = due_at is not None and now >= due_at
         by_grant = self._rotation.on_grant and held.grants_digest != issuing.grants_digest(desired)
@@ -121,12 +131,12 @@ class CredentialsStep:
         held = record.credentials
         if desired.phase is not model.Phase.ACTIVE:
             return None
-        if _newer_wanted(desired, held):
+        if _newer_wanted(desired, held) or held.doubted:
             return held.issued_at
         if held.retiring:
             return None
         by_grant = self._rotation.on_grant and held.grants_digest != issuing.grants_digest(desired)
-        if by_grant or held.doubted:
+        if by_grant:
             return held.issued_at
         return self._rotate_at(held)
 

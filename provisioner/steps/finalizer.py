@@ -24,6 +24,12 @@ class FinalizerStep:
         """Return the record: what the portal says of finalizers is part of `desired`."""
         return record
 
+    def verify(
+        self, record: model.Record, desired: model.Desired, look: protocol.Look
+    ) -> model.Record:
+        """Return the record: the portal is read in every run."""
+        return record
+
     def plan(
         self, desired: model.Desired, record: model.Record, now: datetime
     ) -> tuple[model.Action, ...]:

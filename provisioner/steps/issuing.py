@@ -14,7 +14,8 @@ from provisioner.steps import protocol, scoping
 
 INTENT, CREATE, PROVE, COMMIT = "record-intent", "create-key", "prove-key", "commit-key"
 SETTLE, DELETE_RETIRING = "settle-keys", "delete-retiring"
-_STRAY_AFTER = timedelta(seconds=60)
+STRAY_AFTER = timedelta(seconds=60)
+"""So long somebody may still be writing down a key that nobody knows."""
 _ROUNDS = 3
 _RETRY_SECONDS = 5.0
 
@@ -71,7 +72,7 @@ class Issuing:
         if young:
             raise errors.Conflict(
                 "a key that nobody knows is too young to delete",
-                delay_seconds=_STRAY_AFTER.total_seconds(),
+                delay_seconds=STRAY_AFTER.total_seconds(),
             )
 
     @staticmethod
@@ -80,7 +81,7 @@ class Issuing:
             return True
         if intent and key.created_at >= intent.intent_at.replace(microsecond=0):
             return True  # engines tell whole seconds
-        return now - key.created_at >= _STRAY_AFTER
+        return now - key.created_at >= STRAY_AFTER
 
     def create(self, run: protocol.Run) -> None:
         """Make the key; where the engine has no room, settle first and come back."""
@@ -115,17 +116,27 @@ class Issuing:
             raise errors.Conflict("an intent has no key to prove")
         pause = self._issuer.settle_seconds / _ROUNDS
         run.effect(PROVE)
-        works = self._prober.prove(
-            key,
-            protocol.own_prefix(run.record),
-            rounds=_ROUNDS,
-            pause_seconds=pause,
-            readable=[place for grant in run.record.grants for place in grant.locations],
-        )
-        if not works:
+        if not self.works(run.record, key, rounds=_ROUNDS, pause_seconds=pause):
             raise errors.NotProven(
                 "the new key does not work yet", delay_seconds=max(1.0, pause or _RETRY_SECONDS)
             )
+
+    def works(
+        self,
+        record: model.Record,
+        key: model.AccessKey,
+        *,
+        rounds: int = 1,
+        pause_seconds: float = 0.0,
+    ) -> bool:
+        """Use a key as its owner does."""
+        return self._prober.prove(
+            key,
+            protocol.own_prefix(record),
+            rounds=rounds,
+            pause_seconds=pause_seconds,
+            readable=[place for grant in record.grants for place in grant.locations],
+        )
 
     def commit(self, run: protocol.Run) -> None:
         """Make the proven key the current one; every other key of the principal retires.

@@ -7,6 +7,7 @@ used again does not inherit them; from then on the mark decides, for the prefix 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from datetime import datetime
 
@@ -14,6 +15,7 @@ from provisioner import errors, model, names, ports
 from provisioner.steps import protocol
 
 CLAIM, KEEP, RELEASE = "claim-prefix", "keep-prefix", "release-prefix"
+RESTORE = "restore-mark"
 
 
 class PrefixStep:
@@ -42,14 +44,36 @@ class PrefixStep:
         """Tell whether an earlier prefix is what it was, after a time in which it was released."""
         return former.closed or self._store.owner(former.namespace) == record.key.id
 
+    def verify(
+        self, record: model.Record, desired: model.Desired, look: protocol.Look
+    ) -> model.Record:
+        """Miss the mark and `.keep`; a mark that names another product is a person's to judge.
+
+        The store decides whose the prefix is, so what somebody did to the mark takes nothing from
+        its product; neither is the mark fought over with whoever else writes it.
+        """
+        if desired.phase is not model.Phase.ACTIVE or not record.prefix:
+            return record
+        prefix = names.prefix(record.namespace)
+        owner, kept = self._store.owner(record.namespace), self._store.kept(prefix)
+        if owner is None:
+            look.report("the ownership mark of the prefix was gone", prefix)
+        elif owner != record.key.id:
+            look.report(
+                "the ownership mark of the prefix names somebody else", prefix, lasting=True
+            )
+        if not kept:
+            look.report("the .keep of the prefix was gone", prefix)
+        return dataclasses.replace(record, marked=kept and owner is not None)
+
     def plan(
         self, desired: model.Desired, record: model.Record, now: datetime
     ) -> tuple[model.Action, ...]:
-        """Claim the prefix once; let go of it when the product is gone."""
-        gone = desired.phase is model.Phase.GONE
-        if not (_wanted(desired, record) or (gone and record.prefix)):
+        """Claim the prefix once, mark it again; let go of it when the product is gone."""
+        gone, damaged = desired.phase is model.Phase.GONE, _damaged(desired, record)
+        if not (_wanted(desired, record) or damaged or (gone and record.prefix)):
             return ()
-        verbs = (RELEASE,) if gone else (CLAIM, KEEP)
+        verbs = (RELEASE,) if gone else (RESTORE,) if damaged else (CLAIM, KEEP)
         where = f"s3://{self._bucket}/{names.prefix(record.namespace)}"
         return tuple(model.Action(step=self.name, verb=verb, subject=where) for verb in verbs)
 
@@ -58,6 +82,8 @@ class PrefixStep:
         namespace = run.record.namespace
         if action.verb == RELEASE:
             run.save(prefix=False)
+        elif action.verb == RESTORE:
+            self._restore(run)
         elif action.verb == CLAIM:
             run.effect("ensure-bucket")
             self._store.ensure_bucket()
@@ -66,7 +92,16 @@ class PrefixStep:
         else:
             run.effect(KEEP)
             self._store.keep(names.prefix(namespace))
-            run.save(prefix=True)
+            run.save(prefix=True, marked=True)
+
+    def _restore(self, run: protocol.Run) -> None:
+        """Write again what is missing; whoever else has marked the prefix stays marked."""
+        run.effect(RESTORE)
+        self._store.ensure_bucket()
+        with contextlib.suppress(errors.NotOurs):
+            self._store.claim(run.record.namespace, run.record.key.id)
+        self._store.keep(names.prefix(run.record.namespace))
+        run.save(marked=True)
 
     def next_at(self, desired: model.Desired, record: model.Record) -> datetime | None:
         """Return None: time alone changes nothing here."""
@@ -77,3 +112,8 @@ def _wanted(desired: model.Desired, record: model.Record) -> bool:
     """Tell whether a prefix is still to be made."""
     active = desired.phase is model.Phase.ACTIVE
     return active and record.key.produces and not record.prefix
+
+
+def _damaged(desired: model.Desired, record: model.Record) -> bool:
+    """Tell whether a prefix that is ours lacks what marks it."""
+    return desired.phase is model.Phase.ACTIVE and record.prefix and not record.marked

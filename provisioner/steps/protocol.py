@@ -69,6 +69,21 @@ def own_prefix(record: model.Record) -> str | None:
     return names.prefix(record.namespace) if record.key.produces else None
 
 
+class Look:
+    """Take down what a deep look at one step found, and when."""
+
+    def __init__(self, step: str, at: datetime) -> None:
+        self.at = at
+        self.found: list[model.Finding] = []
+        self._step = step
+
+    def report(self, what: str, subject: str, *, lasting: bool = False) -> None:
+        """Take down a constant sentence and its subject; `lasting` where only a person ends it."""
+        self.found.append(
+            model.Finding(step=self._step, what=what, subject=subject, at=self.at, lasting=lasting)
+        )
+
+
 class Step(Protocol):
     """Make or release one part of what a product gets."""
 
@@ -80,6 +95,12 @@ class Step(Protocol):
         """Return the record corrected by a cheap look at what is there; write nothing.
 
         Raise `NotOurs` where something of somebody else's is in the way.
+        """
+
+    def verify(self, record: model.Record, desired: model.Desired, look: Look) -> model.Record:
+        """Read back all that was made; report what differs and return the record corrected.
+
+        The plan that follows from the corrected record repairs it. Nothing is changed here.
         """
 
     def plan(

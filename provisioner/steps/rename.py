@@ -54,6 +54,12 @@ class RenameStep:
             return self._store.is_empty(names.prefix(former.namespace))
         return False
 
+    def verify(
+        self, record: model.Record, desired: model.Desired, look: protocol.Look
+    ) -> model.Record:
+        """Return the record: earlier prefixes are looked at in every run."""
+        return record
+
     def plan(
         self, desired: model.Desired, record: model.Record, now: datetime
     ) -> tuple[model.Action, ...]:
@@ -152,6 +158,12 @@ class FormerStep:
 
     def observe(self, record: model.Record, desired: model.Desired) -> model.Record:
         """Return the record: what `RenameStep` saw is in it."""
+        return record
+
+    def verify(
+        self, record: model.Record, desired: model.Desired, look: protocol.Look
+    ) -> model.Record:
+        """Return the record: earlier prefixes are looked at in every run."""
         return record
 
     def plan(

@@ -22,6 +22,8 @@ from provisioner.steps import protocol, scoping
 
 NAME, ENSURE, POLICY, DELETE = "name-role", "ensure-role", "put-role-policy", "delete-role"
 _ENGINE = "iam"
+_DOUBTED = "?"
+"""Unlike any digest: the role was there, and its policy is urgent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +66,24 @@ class RoleStep:
     def observe(self, record: model.Record, desired: model.Desired) -> model.Record:
         """Return the record: what was made stands in it."""
         return record
+
+    def verify(
+        self, record: model.Record, desired: model.Desired, look: protocol.Look
+    ) -> model.Record:
+        """Read role, trust and policy back where they are known to be written."""
+        held, wanted = record.role, self._wanted
+        if wanted is None or not held.name or held.name != self._name(desired, record):
+            return record
+        known = (wanted.trust_digest, self._digest(record, record.grants))
+        if (held.trust_digest, held.policy_digest) != known:
+            return record
+        role = model.Principal(name=held.name, product_id=record.key.id)
+        document = scoping.document(record, record.grants, bucket=self._bucket)
+        if self._roles.holds(role, wanted.trust, document):
+            return record
+        look.report("the sign-in role was changed or gone", held.name)
+        doubted = dataclasses.replace(held, trust_digest=_DOUBTED, policy_digest="")
+        return dataclasses.replace(record, role=doubted)
 
     def plan(
         self, desired: model.Desired, record: model.Record, now: datetime

@@ -33,6 +33,13 @@ class Scoping:
         wanted = policy.digest(self.document(record, grants))
         return record.credentials.policy_digest != wanted
 
+    def is_held(self, record: model.Record) -> bool | None:
+        """Read back whether the engine holds the policy we know of; None where we know of none."""
+        document = self.document(record, record.grants)
+        if record.credentials.policy_digest != policy.digest(document):
+            return None
+        return self._issuer.holds(protocol.principal(record), document)
+
     def ensure_principal(self, run: protocol.Run) -> None:
         """Make the principal that the intent names."""
         run.effect(PRINCIPAL)
@@ -68,6 +75,9 @@ class Scoping:
         run.effect(POLICY)
         try:
             self._replace_policy(run, document)
+            if not before and run.record.credentials.current:
+                # What somebody disabled is enabled, but not before the policy is right.
+                self.ensure_principal(run)
         except errors.PolicyTooLarge:
             run.hold(policy_digest=before)
             raise

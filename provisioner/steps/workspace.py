@@ -77,6 +77,18 @@ class WorkspaceStep:
                 state = dataclasses.replace(state, published_digest="")
         return dataclasses.replace(record, workspace=state)
 
+    def verify(
+        self, record: model.Record, desired: model.Desired, look: protocol.Look
+    ) -> model.Record:
+        """Say what every run looks for."""
+        seen = self.observe(record, desired)
+        before, after = record.workspace, seen.workspace
+        if before.rendered and not after.rendered:
+            look.report("the workspace was gone", record.namespace)
+        elif before.published_digest and not after.published_digest:
+            look.report("files of ours in the workspace were changed or gone", record.namespace)
+        return seen
+
     def _is_at(self, folder: str, record: model.Record) -> bool:
         return self._workspaces.owner(folder) == record.key.id
 

@@ -29,6 +29,12 @@ class LifecycleStep:
         """Return the record."""
         return record
 
+    def verify(
+        self, record: model.Record, desired: model.Desired, look: protocol.Look
+    ) -> model.Record:
+        """Return the record: a person may change the lifecycle."""
+        return record
+
     def plan(
         self, desired: model.Desired, record: model.Record, now: datetime
     ) -> tuple[model.Action, ...]:
@@ -72,6 +78,12 @@ class AssetStep:
         return dataclasses.replace(
             record, writeback=dataclasses.replace(record.writeback, asset_id="")
         )
+
+    def verify(
+        self, record: model.Record, desired: model.Desired, look: protocol.Look
+    ) -> model.Record:
+        """Return the record: the portal is read in every run."""
+        return record
 
     def plan(
         self, desired: model.Desired, record: model.Record, now: datetime

@@ -88,6 +88,7 @@ def test_a_missing_bucket_that_may_not_be_made_is_said_so(bench: Bench) -> None:
 def test_where_there_is_no_bucket_nobody_owns_anything_and_all_is_empty(bench: Bench) -> None:
     assert bench.store.owner("sales") is None
     assert bench.store.is_empty("sales/")
+    assert not bench.store.kept("sales/")
 
 
 def test_a_claim_is_the_owners_for_ever(bench: Bench) -> None:
@@ -130,6 +131,15 @@ def test_keep_leaves_the_prefix_empty_and_overwrites_nothing(bench: Bench) -> No
     assert bench.store.is_empty("sales/")
 
 
+@pytest.mark.parametrize("key", ["sales/.keep2", "sales/.keep/x", "sales/x", "sale/.keep"])
+def test_nothing_else_is_taken_for_what_keeps_a_prefix(bench: Bench, key: str) -> None:
+    bench.store.ensure_bucket()
+    bench.put(key, b"")
+    assert not bench.store.kept("sales/")
+    bench.store.keep("sales/")
+    assert bench.store.kept("sales/")
+
+
 @pytest.mark.parametrize("name", ["..", "", "a/b", "*", "Sales", ".env"])
 def test_an_unsafe_name_reaches_no_key(bench: Bench, name: str) -> None:
     bench.store.ensure_bucket()
@@ -150,6 +160,8 @@ def test_an_unsafe_prefix_is_neither_listed_nor_kept(bench: Bench, prefix: str) 
         bench.store.is_empty(prefix)
     with pytest.raises(errors.NameRejected):
         bench.store.keep(prefix)
+    with pytest.raises(errors.NameRejected):
+        bench.store.kept(prefix)
 
 
 def test_an_adopted_prefix_is_the_new_owners(bench: Bench) -> None:
