@@ -57,6 +57,10 @@ def rewrite_the_policy(minio: Minio, name: str, key: str) -> None:
     minio.calls().put_policy(name, json.dumps(marked).encode())
 
 
+def write_a_policy_of_their_own(minio: Minio, name: str, key: str) -> None:
+    minio.calls().put_policy(name, BY_HAND)
+
+
 def attach_another_policy(minio: Minio, name: str, key: str) -> None:
     minio.calls().attach(f"{name},readwrite", name)
 
@@ -105,6 +109,7 @@ def change_all_at_once(minio: Minio, name: str, key: str) -> None:
     "change",
     [
         rewrite_the_policy,
+        write_a_policy_of_their_own,
         attach_another_policy,
         replace_the_policy,
         detach_the_policy,

@@ -40,7 +40,7 @@ class Engine(Protocol):
 
 class _Standing(Enum):
     ABSENT = "there is nothing of the name"
-    UNMARKED = "the user is ours, but its policy was deleted by hand"
+    UNMARKED = "the user is ours, but its policy was deleted or replaced by hand"
     EMPTY = "it bears our mark, and may do nothing yet"
     WRITTEN = "it bears our mark"
 
@@ -201,22 +201,22 @@ class MadminIssuer:
     def _standing(self, principal: model.Principal) -> _Standing:
         """Find out what there is of a principal; `NotOurs` where it is not ours.
 
-        Where the policy was deleted by hand, service accounts still say whose the user is.
+        Where the policy was deleted or replaced by hand, service accounts still say whose the
+        user is; another product's mark is believed.
         """
         name, product = principal.name, principal.product_id
         found = self._admin.policy(name)
-        if found is not None:
-            if mark.product_of(found) != product:
-                raise errors.NotOurs(
-                    "a policy of that name is not ours, or is another product's", principal=name
-                )
+        marked = mark.product_of(found)
+        if marked == product:
             empty = mark.same(found, mark.nothing(product))
             return _Standing.EMPTY if empty else _Standing.WRITTEN
-        if self._admin.user(name) is None:
+        if marked is not None:
+            raise errors.NotOurs("the policy is another product's", principal=name)
+        if found is None and self._admin.user(name) is None:
             return _Standing.ABSENT
         accounts = self._admin.accounts(name)
         if product not in {mark.described_product(each.description) for each in accounts}:
-            raise errors.NotOurs("a user of that name is not ours", principal=name)
+            raise errors.NotOurs("a user or policy of that name is not ours", principal=name)
         return _Standing.UNMARKED
 
     def _whole(self, principal: model.Principal, document: Mapping[str, Any]) -> dict[str, Any]:
