@@ -1,0 +1,122 @@
+"""Keep what must outlive the process: deliveries, the queue, records, wishes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from provisioner import model
+
+
+class Inbox(Protocol):
+    """Take in deliveries."""
+
+    def accept(self, deliveries: Sequence[model.Delivery]) -> None:
+        """Store deliveries and queue what they touch in one durable transaction.
+
+        Consumers with a link of any status on a touched port are queued too; a link id that is
+        unknown, like `Touched.resync`, asks for a resync.
+        """
+
+
+class Workqueue(Protocol):
+    """Hand out keys: waiting ones coalesce, running ones exclude."""
+
+    def touch(
+        self, keys: Iterable[model.Key], priority: model.Priority, *, ports: Iterable[str] = ()
+    ) -> None:
+        """Queue keys, or note on a running one that it must run once more."""
+
+    def lease(self, owner: str) -> model.Lease | None:
+        """Take the most urgent ready key, if any."""
+
+    def heartbeat(self, lease: model.Lease) -> model.Lease:
+        """Extend a lease; raise `LeaseLost` where it is no longer ours."""
+
+    def done(self, lease: model.Lease, outcome: model.Outcome) -> None:
+        """Give a key back for good (or once more, if touched meanwhile) and keep the outcome."""
+
+    def retry(self, lease: model.Lease, outcome: model.Outcome, delay_seconds: float) -> None:
+        """Give a key back to be tried again after a delay; a later touch does not wait for it."""
+
+    def reap(self, *, all_owners: bool = False) -> int:
+        """Free leases that have run out; at the start of a single-process store, all of them."""
+
+    def depth(self) -> tuple[int, int]:
+        """Count (waiting, running) keys."""
+
+
+class Records(Protocol):
+    """Keep what we know of each product, secrets sealed; every write is fenced by a lease.
+
+    What one module alone asks of the same store stands there: `resync.Digests`, and
+    `status.ProductRecords` for a person who looks.
+    """
+
+    def load(self, key: model.Key) -> model.Record | None:
+        """Return the record of a key."""
+
+    def by_namespace(self, namespace: str) -> model.Record | None:
+        """Return the record of a namespace: products first, the living before the released."""
+
+    def save(self, record: model.Record, lease: model.Lease) -> None:
+        """Write a record; raise `LeaseLost` where the lease is no longer ours."""
+
+    def known(self) -> tuple[model.Record, ...]:
+        """Return every record, by namespace; without secrets, so they cannot be saved."""
+
+    def due(self, now: datetime) -> tuple[model.Key, ...]:
+        """Return the keys whose `next_at` has come and that are not in the queue."""
+
+
+class Links(Protocol):
+    """Remember who has a link of any status on which port."""
+
+    def replace(self, consumer: model.Key, links: Iterable[model.Link], lease: model.Lease) -> None:
+        """Store all links of a consumer; fenced; writes nothing where nothing changed."""
+
+    def consumers(self, port_id: str) -> frozenset[model.Key]:
+        """Return everyone with a link on the port."""
+
+
+class Asks(Protocol):
+    """Remember what a person asked for until it is done."""
+
+    def ask(self, keys: Iterable[model.Key], what: model.Ask) -> None:
+        """Note the wish and queue the keys in one durable transaction.
+
+        Asked again, the time moves on.
+        """
+
+    def of(self, key: model.Key) -> Mapping[model.Ask, datetime]:
+        """Return what was asked of a key, and when."""
+
+    def forget(self, done: Mapping[model.Ask, datetime], lease: model.Lease) -> None:
+        """Forget what was asked of the leased key until then; what came later stays. Fenced."""
+
+    def waiting(self, what: model.Ask) -> frozenset[model.Key]:
+        """Return the keys of which it is still asked."""
+
+
+class Flags(Protocol):
+    """Keep the few facts that belong to no product (`resync_wanted`, `mass_deletion`, …)."""
+
+    def get(self, name: str) -> str | None:
+        """Return a flag's text."""
+
+    def put(self, name: str, value: str | None) -> None:
+        """Set a flag, or clear it with None."""
+
+
+class History(Protocol):
+    """Show what arrived and what came of it."""
+
+    def deliveries(self, *, limit: int, before: int | None = None) -> Sequence[Mapping[str, Any]]:
+        """Return the newest deliveries first, ids and enums only; page by row id."""
+
+    def outcomes(self, key: model.Key, *, limit: int) -> Sequence[Mapping[str, Any]]:
+        """Return a key's newest outcomes first."""
+
+    def prune(self, before: datetime) -> int:
+        """Drop what is older; return how many rows went."""

@@ -1,0 +1,78 @@
+"""Keep workspaces: the only port that touches trees that are the users'."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkspaceSpec:
+    """What a workspace is rendered from: safe names in `context`, hostile text in `text`."""
+
+    product_id: str
+    namespace: str
+    context: Mapping[str, str]
+    """Rendered keys: validated names, ids and settings only."""
+    text: Mapping[str, str] = field(default_factory=dict)
+    """Free text from the portal by bare name; it reaches the template only as `_name`, inert."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnedFiles:
+    """The files that are ours in a workspace, ready to be written."""
+
+    plain: Mapping[str, str]
+    """`ports.json`, `INPUTS.md`: mode 0644."""
+    secret: Mapping[str, str] = field(repr=False)
+    """`.aws/config`, `.aws/credentials`, `.env`, published in this order: mode 0600."""
+
+
+class Workspaces(Protocol):
+    """Keep workspaces in the output folder; the only port that touches user-owned trees."""
+
+    def template_digest(self) -> str:
+        """Digest the template folder as it is now; `TemplateError` where there is none."""
+
+    def owner(self, namespace: str) -> str | None:
+        """Return the product id a folder was rendered for; "" for a foreign, non-empty folder.
+
+        None where there is no folder, or an empty one.
+        """
+
+    def create(self, spec: WorkspaceSpec, files: OwnedFiles) -> None:
+        """Render in staging, add our files, swap the folder in whole; `NotOurs`, `TemplateError`.
+
+        A folder of the same product that is already there is kept; our files are published.
+        """
+
+    def publish(self, namespace: str, product_id: str, files: OwnedFiles) -> None:
+        """Write our files into an existing workspace, each by rename, secrets last.
+
+        `Conflict` where the folder is gone or is being changed meanwhile.
+        """
+
+    def published(self, namespace: str, files: OwnedFiles) -> bool:
+        """Tell whether our files lie in the workspace exactly so."""
+
+    def retract(self, namespace: str, product_id: str) -> None:
+        """Remove the secret files that are ours; users' own (`.env.mine`, `.aws/cache`) stay.
+
+        A folder that is gone or not this product's is left alone.
+        """
+
+    def move(self, old: str, new: str, product_id: str) -> None:
+        """Give the product's workspace another name; one that has it already is success.
+
+        `NotOurs` where something lies there, `Conflict` where the workspace is gone.
+        """
+
+    def adopt(self, namespace: str, product_id: str) -> None:
+        """Make a folder the product's, whoever's it was; its files stay. `NotOurs` for a link."""
+
+    def archive(self, namespace: str, product_id: str) -> None:
+        """Move the workspace to `.provisioner/archive/<id>/`; gone or not ours is success."""
+
+    def purge(self, product_id: str) -> None:
+        """Delete the product's archived workspaces; none is success."""
