@@ -43,7 +43,7 @@ def judge(
     bucket: str,
     scope: Scope,
     allowed_locations: Sequence[str],
-    namespaces: Mapping[str, Sequence[str]],
+    namespaces: Mapping[str, tuple[str, ...]],
     taken: Collection[str] = (),
     now: datetime,
 ) -> Judgement:

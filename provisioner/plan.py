@@ -35,7 +35,7 @@ def desired(
     view: model.PortalView | None,
     *,
     rules: Rules,
-    namespaces: Mapping[str, Sequence[str]],
+    namespaces: Mapping[str, tuple[str, ...]],
     taken: Collection[str] = (),
     now: datetime,
 ) -> model.Desired:

@@ -1,8 +1,10 @@
-"""Keep the environment of the machine out of every test."""
+"""Keep the environment of the machine, and what other tests set up, out of every test."""
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 
 import hypothesis
 import pytest
@@ -20,3 +22,14 @@ def clean_environ(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith(_OURS):
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Undo what a command that ran in this process made of our log."""
+    loggers = [logging.getLogger(name) for name in ("provisioner", "uvicorn", "alembic")]
+    before = [(each.handlers[:], each.propagate, each.level) for each in loggers]
+    yield
+    for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
+        logger.handlers, logger.propagate = handlers, propagate
+        logger.setLevel(level)

@@ -90,7 +90,7 @@ class Case:
             bucket="lake",
             scope=self.scope,
             allowed_locations=self.allowed,
-            namespaces=self.owned,
+            namespaces={identity: (name,) for identity, name in self.owned.items()},
             taken=[self.view.product.namespace, *(p.namespace for p in self.view.producers)],
             now=b.NOW,
         )
@@ -261,7 +261,7 @@ def test_no_text_of_an_asset_makes_a_policy_impossible(text: str, bucket: str, s
         bucket="lake",
         scope=grants.Scope.OUTPUT_PORT,
         allowed_locations=("*/*/", "lake/*/"),
-        namespaces={b.SALES: "sales"},
+        namespaces={b.SALES: ("sales",)},
         now=b.NOW,
     )
     document = policy.document(bucket="lake", own=["marketing/"], grants=judged.grants)
