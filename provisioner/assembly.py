@@ -276,7 +276,7 @@ def prepare(parts: Parts) -> None:
     settings = parts.settings
     if not parts.store.database.acquire():
         raise errors.ConfigurationError(
-            ("PROV_DATABASE_URL: another process is serving this SQLite database",)
+            ("PROV_DATABASE_URL: a service or a command works on this SQLite database",)
         )
     for name in settings.unknown:
         _log.warning("unknown setting ignored", setting=name)

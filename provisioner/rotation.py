@@ -49,9 +49,13 @@ def rotate(
     *,
     compromised: bool,
     resume: bool = False,
+    tell: Callable[[model.Outcome], None] = lambda outcome: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> tuple[model.Outcome, ...]:
-    """Rotate and wait; `resume` asks for nothing new. Raise `Conflict` in observe mode."""
+    """Rotate and wait; `resume` asks for nothing new. Raise `Conflict` in observe mode.
+
+    `tell` hears once of each product that keeps the service trying, and why.
+    """
     if parts.observes:
         raise errors.Conflict("PROV_MODE=observe touches nothing")
     wish = _wish(compromised=compromised)
@@ -62,7 +66,7 @@ def rotate(
     if operations.serves(parts):
         return tuple(operations.work(parts, keys, progress, title="rotating"))
     ended: dict[model.Key, model.Outcome] = {}
-    for key in progress(_ended(parts, keys, wish, ended, sleep), "rotating", len(keys)):
+    for key in progress(_ended(parts, keys, wish, ended, tell, sleep), "rotating", len(keys)):
         ended.setdefault(key, model.Outcome(key=key, status="done"))
     return tuple(ended[key] for key in keys)
 
@@ -72,15 +76,19 @@ def _ended(
     keys: tuple[model.Key, ...],
     wish: model.Ask,
     failed: dict[model.Key, model.Outcome],
+    tell: Callable[[model.Outcome], None],
     sleep: Callable[[float], None],
 ) -> Iterator[model.Key]:
     """Pass keys on as the service is done with them, those that it gives up on too."""
-    waiting, idle = set(keys), 0
+    waiting, told, idle = set(keys), set[model.Key](), 0
     while waiting:
         done = waiting - parts.store.asks.waiting(wish)
         if not done and idle >= _LOOK_CLOSER_AFTER:
-            failed |= _refused(parts, waiting)
+            failed |= _last(parts, waiting, "condition")
             done, idle = waiting & failed.keys(), 0
+            for outcome in _last(parts, waiting - told, "retry").values():
+                told.add(outcome.key)
+                tell(outcome)
         idle = 0 if done else idle + 1
         waiting -= done
         yield from sorted(done)
@@ -88,11 +96,13 @@ def _ended(
             sleep(_POLL_SECONDS)
 
 
-def _refused(parts: assembly.Parts, keys: set[model.Key]) -> dict[model.Key, model.Outcome]:
-    """Return how products ended that a person must look at before they can be rotated."""
+def _last(
+    parts: assembly.Parts, keys: set[model.Key], status: str
+) -> dict[model.Key, model.Outcome]:
+    """Return how products ended that ended so: `condition` needs a person, `retry` does not."""
     found: dict[model.Key, model.Outcome] = {}
-    for key in keys:
+    for key in sorted(keys):
         for last in parts.store.history.outcomes(key, limit=1):
-            if last["status"] == "condition":
-                found[key] = model.Outcome(key=key, status="condition", message=last["message"])
+            if last["status"] == status:
+                found[key] = model.Outcome(key=key, status=status, message=last["message"])
     return found

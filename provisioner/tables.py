@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 
 _PIPED_WIDTH = 120
+_PASSING = frozenset(each.__name__ for each in errors.TemporaryError.__subclasses__())
+"""Conditions that nobody need do anything about here: they are retried."""
 
 
 def console() -> Console:
@@ -154,8 +156,15 @@ def show_product(out: Console, record: model.Record, now: datetime) -> None:
             _row(facts, f"may {grant.access}", f"s3://{place.bucket}/{place.prefix}{day}")
     for condition in record.conditions:
         _row(facts, condition.type, f"{condition.message} (since {_when(condition.since)})")
-    _row(facts, "looks again", _when(record.next_at) if record.next_at else "on any change")
+    _row(facts, "looks again", _looks_again(record))
     out.print(facts)
+
+
+def _looks_again(record: model.Record) -> str:
+    """Say when it is looked at next; what passes by itself is tried again long before that."""
+    if any(each.type in _PASSING for each in record.conditions):
+        return "again and again, ever more slowly, until it works"
+    return _when(record.next_at) if record.next_at else "on any change"
 
 
 def show_outcomes(

@@ -368,6 +368,22 @@ def test_only_the_portals_own_404_means_that_an_exploration_is_gone(
         a_portal(Scripted(answer)).view(WHY)
 
 
+@pytest.mark.parametrize(
+    ("answer", "hint"),
+    [
+        ((401, refusal()), True),
+        ((403, refusal("Unauthenticated")), True),
+        ((403, refusal("You need other rights")), False),
+    ],
+    ids=["401", "unauthenticated", "rights"],
+)
+def test_a_wrong_key_is_told_from_missing_rights(answer: tuple[int, bytes], hint: bool) -> None:
+    with pytest.raises(errors.PortalRejected) as caught:
+        a_portal(Scripted(answer)).products()
+    assert ("see PROV_DPP_API_KEY" in str(caught.value)) is hint
+    assert f"status={answer[0]}" in str(caught.value)
+
+
 def test_the_page_of_another_exploration_is_refused() -> None:
     page = a_product_page(id=FOREIGN)
     with pytest.raises(errors.PortalUnavailable, match="not what its API promises"):

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from click.testing import CliRunner
 
-from provisioner import assembly, errors, model, operations, rotation, settings, worker
+from provisioner import assembly, cli, errors, model, operations, rotation, settings, worker
 from provisioner.demo import portal as fake_portal
 
 if TYPE_CHECKING:
@@ -152,3 +153,50 @@ def test_who_only_observes_rotates_nothing(read: settings.Settings) -> None:
         with pytest.raises(errors.Conflict, match="observe"):
             rotation.rotate(parts, rotation.chosen(parts, None), straight, compromised=True)
         assert keys_of(parts) == before
+
+
+def test_a_service_that_keeps_trying_is_told_of_once(read: settings.Settings) -> None:
+    told: list[model.Outcome] = []
+    looks = iter(range(100))
+    with operations.opened(read) as serving, operations.opened(read) as beside:
+        assert serving.store.database.acquire()
+        (key,) = rotation.chosen(beside, "sales")
+
+        def fail_for_long(seconds: float) -> None:
+            lease = serving.queue.lease("service")
+            if lease is None:
+                return
+            if next(looks) < 20:
+                late = model.Outcome(key=lease.key, status="retry", message="no answer")
+                serving.queue.retry(lease, late, 0)
+            else:
+                serving.works.reconcile(lease, lambda: None)
+
+        (outcome,) = rotation.rotate(
+            beside, (key,), straight, compromised=False, tell=told.append, sleep=fail_for_long
+        )
+    assert outcome.status == "done"
+    assert told == [model.Outcome(key=key, status="retry", message="no answer")]
+
+
+def test_whoever_rotates_all_hears_that_only_what_was_left_is_done(
+    read: settings.Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    environ = {
+        "PROV_DPP_API_URL": read.dpp_api_url,
+        "PROV_ISSUER": "iam",
+        "S3_ENDPOINT": read.s3_endpoint,
+        "S3_BUCKET": read.s3_bucket,
+        "S3_ACCESS_KEY": read.s3_access_key,
+        "S3_SECRET_KEY": read.s3_secret_key,
+        "PROV_TEMPLATE_PATH": str(read.template_path),
+    }
+    with operations.opened(read) as parts:
+        parts.store.asks.ask(rotation.chosen(parts, "sales"), model.Ask.ROTATE)
+    first = CliRunner().invoke(cli.cli, ["rotate", "--all"], env=environ)
+    second = CliRunner().invoke(cli.cli, ["rotate", "--all"], env=environ)
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    assert "what an earlier call had left, 1 of 3: call again" in first.stderr
+    assert "earlier call" not in second.stderr
+    assert all(name in second.stdout for name in NAMES)

@@ -865,6 +865,13 @@ def test_typing_errors_are_named(load: Any) -> None:
     assert loaded.unknown == ("PROV_PORT_FIEL", "PROV_WORKER")
 
 
+def test_typing_errors_are_named_beside_what_is_missing(problems: Any) -> None:
+    assert problems(PROV_DPP_API_URL="UNSET", PROV_DPP_API_ULR="https://portal.example")[-2:] == (
+        "PROV_DPP_API_URL: missing, expects an http or https URL without user, query or fragment",
+        "PROV_DPP_API_ULR: nothing reads a setting of this name",
+    )
+
+
 def test_no_secret_reaches_a_repr(load: Any) -> None:
     secrets = {
         "PROV_DPP_CLIENT_SECRET": "never-1",

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 import io
+from datetime import timedelta
 
+import pytest
 from rich import console
 
 from provisioner import model, observer, tables
@@ -59,3 +61,29 @@ def test_an_exploration_is_told_from_a_product_of_the_same_name() -> None:
     assert text.count(" exploration ") == 2
     assert "sales (exploration)" in text
     assert f"exploration:{b.SALES}" in text
+
+
+@pytest.mark.parametrize(
+    ("condition", "later", "told"),
+    [
+        (None, None, "on any change"),
+        (None, timedelta(days=30), "2026-"),
+        ("NotOurs", None, "on any change"),
+        ("StorageUnavailable", None, "again and again"),
+        ("IssuerUnavailable", timedelta(days=30), "again and again"),
+    ],
+)
+def test_what_is_retried_does_not_seem_to_wait(
+    condition: str | None, later: timedelta | None, told: str
+) -> None:
+    out = a_terminal()
+    found = model.Condition(type=condition or "", message="because", since=b.NOW)
+    record = model.Record(
+        key=model.Key.product(b.SALES),
+        namespace="sales",
+        conditions=(found,) if condition else (),
+        next_at=b.NOW + later if later else None,
+    )
+    tables.show_product(out, record, b.NOW)
+    (line,) = [each for each in shown(out).splitlines() if "looks again" in each]
+    assert told in line

@@ -59,13 +59,29 @@ def rotate(namespace: str | None, everything: bool, compromised: bool) -> None:
         left = rotation.unfinished(parts, keys, compromised=compromised) if everything else ()
         if left:
             click.echo(f"Going on with {len(left)} of {len(keys)} from an earlier call.", err=True)
+
+        def tell(outcome: model.Outcome) -> None:
+            name = operations.namespaces(parts, [outcome])[outcome.key]
+            click.echo(f"The service tries {name} again: {outcome.message}", err=True)
+
         outcomes = rotation.rotate(
-            parts, left or keys, tables.progress(out), compromised=compromised, resume=bool(left)
+            parts,
+            left or keys,
+            tables.progress(out),
+            compromised=compromised,
+            resume=bool(left),
+            tell=tell,
         )
         named = operations.namespaces(parts, outcomes)
     tables.show_outcomes(out, outcomes, named)
     if any(outcome.status not in ("done", "queued") for outcome in outcomes):
         sys.exit(1)
+    if left and len(left) < len(keys):
+        click.echo(
+            f"That was what an earlier call had left, {len(left)} of {len(keys)}: call again to "
+            "give all of them new keys.",
+            err=True,
+        )
 
 
 @click.command(short_help="Give a product what a dead one left in its way.")

@@ -27,6 +27,8 @@ _LONGEST_WAIT_SECONDS = 5.0
 _LONGEST_DELAY_SECONDS = 3600.0
 _BUSY = frozenset({429, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 307, 308})
+_UNPROVEN = "Unauthenticated"
+_DISBELIEF = "the portal does not believe who calls: see PROV_DPP_API_KEY or PROV_DPP_CLIENT_ID"
 
 
 class NoSuchRoute(errors.PortalUnavailable):
@@ -225,7 +227,7 @@ def _doubts_proof(call: Call, response: httpx.Response, raw: bytes) -> bool:
     """
     if response.status_code == 403:
         _, body = _parse(raw)
-        return isinstance(body, dict) and body.get("detail") == "Unauthenticated"
+        return isinstance(body, dict) and body.get("detail") == _UNPROVEN
     return response.status_code == 401 or (response.status_code == 500 and call.method == "GET")
 
 
@@ -247,7 +249,7 @@ def _judge(call: Call, response: httpx.Response, raw: bytes) -> Answer:
         raise kind("the portal's address serves no such API", **told)
     if status in call.accept and detail is not None:
         return Answer(status=status, body=body)
-    raise _failure(call, response, told)
+    raise _failure(call, response, told, detail)
 
 
 def _parse(raw: bytes) -> tuple[bool, object]:
@@ -259,7 +261,9 @@ def _parse(raw: bytes) -> tuple[bool, object]:
         return False, None
 
 
-def _failure(call: Call, response: httpx.Response, told: dict[str, Any]) -> Exception:
+def _failure(
+    call: Call, response: httpx.Response, told: dict[str, Any], detail: object
+) -> Exception:
     """Say what a status that is no answer means."""
     status = response.status_code
     delay_seconds = _retry_after(response)
@@ -278,6 +282,8 @@ def _failure(call: Call, response: httpx.Response, told: dict[str, Any]) -> Exce
         return errors.PortalUnavailable("the portal failed to answer", **told)
     if status in (404, 409) and call.method != "GET":
         return errors.Conflict("the portal's product changed meanwhile", **told)
+    if status == 401 or (status == 403 and detail == _UNPROVEN):
+        return errors.PortalRejected(_DISBELIEF, **told)
     return errors.PortalRejected("the portal refused", **told)
 
 

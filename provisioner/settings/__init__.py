@@ -104,8 +104,11 @@ def load(
     and needs no proof for them.
     """
     findings = source.read(SETTINGS, environ, cwd)
+    unknown = source.unknown(SETTINGS, environ)
     rules.complete(findings, cwd=cwd, machine=machine or rules.this_machine(), serving=serving)
     if findings.problems:
         lines = (findings.problems.get(each.name) for each in SETTINGS)
-        raise errors.ConfigurationError(tuple(line for line in lines if line))
-    return Settings(**findings.values, unknown=source.unknown(SETTINGS, environ))
+        # What is missing may well be there under a name with a typing error.
+        slips = (f"{name}: nothing reads a setting of this name" for name in unknown)
+        raise errors.ConfigurationError((*(line for line in lines if line), *slips))
+    return Settings(**findings.values, unknown=unknown)

@@ -60,7 +60,7 @@ def open_store(
     try:
         if lost_key and not database.acquire():
             raise errors.ConfigurationError(
-                ("PROV_DATABASE_URL: another process is serving this SQLite database",)
+                ("PROV_DATABASE_URL: a service or a command works on this SQLite database",)
             )
         seal = _fitting_seal(database, seal_source, must_open=not lost_key)
     except BaseException:
