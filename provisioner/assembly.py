@@ -137,6 +137,7 @@ def assemble(
         records=kept.records,
         links=kept.links,
         asks=kept.asks,
+        flags=kept.flags,
         queue=queue,
         steps=steps,
         clock=clock,

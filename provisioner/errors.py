@@ -23,6 +23,7 @@ ProvisionerError
      - TemplateError          the template does not render
      - PolicyTooLarge         the engine cannot hold a policy for that many grants
      - IssuerRejected         the engine understood and refused
+     - MassDeletion           many products would go at once: a person has to confirm it
    + LeaseLost                stop, no further effect
 
 Messages are constant sentences; what varies travels in `attributes`, which is logged and shown.
@@ -173,6 +174,10 @@ class PolicyTooLarge(PermanentError):
 
 class IssuerRejected(PermanentError):
     """Report that the engine for keys understood and refused."""
+
+
+class MassDeletion(PermanentError):
+    """Report a release that waits until a person confirms that many products are to go."""
 
 
 class LeaseLost(ReconcileError):

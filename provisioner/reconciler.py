@@ -19,6 +19,7 @@ from provisioner import (
     obstacles,
     ports,
     reading,
+    resync,
     telemetry,
     verifying,
 )
@@ -41,6 +42,7 @@ class Reconciler:
         records: ports.Records,
         links: ports.Links,
         asks: ports.Asks,
+        flags: ports.Flags,
         queue: ports.Workqueue,
         steps: Sequence[protocol.Step],
         clock: ports.Clock,
@@ -52,6 +54,7 @@ class Reconciler:
         self._records = records
         self._links = links
         self._asks = asks
+        self._flags = flags
         self._queue = queue
         self._steps = tuple(steps)
         self._applying = applying.Applying(steps, clock=clock, metrics=metrics)
@@ -76,6 +79,8 @@ class Reconciler:
 
         try:
             view = self._readings.view(lease.key)
+            if view is None:
+                self._heed_guard(lease.key)
             # Before producers are looked up: either their prefix is seen, or we are by them.
             self._links.replace(lease.key, view.links if view else (), lease)
             wanted = self._readings.judged(lease.key, view)
@@ -87,6 +92,18 @@ class Reconciler:
             return model.Outcome(key=lease.key, status="done", message="unknown to the portal")
         with self._metrics.reconcile_seconds.time():  # those that fail count too
             return self._run(self._begun(wanted, record, lease, checkpoint), lease)
+
+    def _heed_guard(self, key: model.Key) -> None:
+        """Raise `MassDeletion` where resync holds back releases and this would be one.
+
+        Clocks and commands look at single products too: one by one an emptied portal would take
+        what all at once it may not.
+        """
+        record = self._records.load(key)
+        if record is not None and record.released_at is None:
+            held_back = self._flags.get(resync.MASS_DELETION)
+            if held_back is not None:
+                raise errors.MassDeletion("held back until a person confirms", because=held_back)
 
     def _begun(
         self,

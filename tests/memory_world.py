@@ -94,6 +94,7 @@ class MemoryWorld:
             records=self.store.records,
             links=self.store.links,
             asks=self.store.asks,
+            flags=self.store.flags,
             queue=self.store.queue,
             steps=steps,
             clock=self.clock,

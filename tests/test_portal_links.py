@@ -50,6 +50,7 @@ class Desk:
             records=self._held.records,
             links=self,
             asks=self._held.asks,
+            flags=self._held.flags,
             queue=self._queue,
             steps=(),
             clock=opened_store.now,

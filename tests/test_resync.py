@@ -7,7 +7,7 @@ import pytest
 
 from provisioner import errors, model, plan, resync, telemetry
 from tests import builders as b
-from tests import memory_portal, memory_store
+from tests import memory_portal, memory_store, memory_world
 
 
 class World:
@@ -275,3 +275,23 @@ def test_touched_ports_are_expanded_to_everyone_the_portal_lists() -> None:
         touched = resync.expand(portal, dataclasses.replace(lease, ports=ports))
         assert touched == {model.Key.product(b.MARKETING)}
     assert resync.expand(portal, dataclasses.replace(lease, ports=frozenset({b.REFUNDS}))) == set()
+
+
+def test_what_the_guard_holds_back_is_not_released_one_by_one_either() -> None:
+    views = [model.PortalView(product=b.a_product(b.an_id(n), f"product-{n}")) for n in range(1, 8)]
+    world = memory_world.MemoryWorld(*views)
+    keys = [model.Key.product(view.product.id) for view in views]
+    for key in keys:
+        world.settle(key)
+    world.portal.views.clear()
+    world.store.flags.put(resync.MASS_DELETION, "7 of 7 products would be released")
+    assert {world.reconcile(key).status for key in keys} == {"condition"}
+    assert len(world.live_keys()) == 7
+    assert [each.type for each in world.record(keys[0]).conditions] == ["MassDeletion"]
+    world.store.flags.put(resync.MASS_DELETION, None)
+    for key in keys:
+        world.settle(key)
+    assert world.live_keys() == set()
+    world.store.flags.put(resync.MASS_DELETION, "others")
+    assert world.reconcile(keys[0]).status == "done"
+    assert world.reconcile(model.Key.product(b.an_id(9))).message == "unknown to the portal"
