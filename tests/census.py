@@ -68,8 +68,7 @@ def _of_iam(engine: engines.Engine) -> Census:
     ]
     keys = {
         user: frozenset(
-            each["AccessKeyId"]
-            for each in iam.list_access_keys(UserName=user)["AccessKeyMetadata"]
+            each["AccessKeyId"] for each in iam.list_access_keys(UserName=user)["AccessKeyMetadata"]
         )
         for user in users
     }
@@ -94,9 +93,7 @@ def _of_rgw(engine: engines.Rgw) -> Census:
             owner = _principal(uid)
             keys[owner] = keys.get(owner, frozenset()) | held
     allowed = [uid for uid, record in records.items() if _has_policy(record)]
-    return Census(
-        users=_numbered(records), keys=keys, policies=_numbered(allowed)
-    )
+    return Census(users=_numbered(records), keys=keys, policies=_numbered(allowed))
 
 
 def _principal(uid: str) -> str:

@@ -62,6 +62,16 @@ class Engine:
         """Tell whether the engine checks no condition of a policy, as moto does."""
         return type(self) is Engine
 
+    @property
+    def access_key(self) -> str:
+        """Return the admin's id."""
+        return self.admin.id
+
+    @property
+    def secret_key(self) -> str:
+        """Return the admin's secret."""
+        return self.admin.secret
+
     def s3(self, key: model.AccessKey | None = None) -> S3Client:
         """Return a plain client of a key, or of the admin."""
         client: S3Client = self.client("s3", key or self.admin)

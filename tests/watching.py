@@ -46,7 +46,14 @@ class Watch:
     `env` tells where `.env` is; while there is none yet nothing is promised.
     """
 
-    def __init__(self, env: Callable[[], Path], engine: Engine, *, threads: int = 2, pace_seconds: float = 0.005) -> None:
+    def __init__(
+        self,
+        env: Callable[[], Path],
+        engine: Engine,
+        *,
+        threads: int = 2,
+        pace_seconds: float = 0.005,
+    ) -> None:
         self._env = env
         self._engine = engine
         self._pace_seconds = pace_seconds
@@ -170,7 +177,9 @@ class _Team:
             if call == "put":
                 client.put_object(**where, Key=name, Body=_BODY)
             elif call == "get":
-                return "" if client.get_object(**where, Key=name)["Body"].read() == _BODY else "body"
+                return (
+                    "" if client.get_object(**where, Key=name)["Body"].read() == _BODY else "body"
+                )
             else:
                 listed = client.list_objects_v2(**where, Prefix=env["S3_PREFIX"])
                 found = {each["Key"] for each in listed.get("Contents", [])}
@@ -186,7 +195,5 @@ class _Team:
             self.close()
             self._key_id = env["S3_ACCESS_KEY"]
             with _connecting:
-                self._client = self._engine.s3(
-                    model.AccessKey(self._key_id, env["S3_SECRET_KEY"])
-                )
+                self._client = self._engine.s3(model.AccessKey(self._key_id, env["S3_SECRET_KEY"]))
         return self._client

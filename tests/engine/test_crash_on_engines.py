@@ -178,9 +178,7 @@ class Torture:
 
 
 @pytest.fixture(scope="module")
-def subject(
-    engine: Engine, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Subject]:
+def subject(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Subject]:
     with real_world.world(tmp_path_factory.mktemp("crash"), engine) as world:
         yield Subject(world)
 
