@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 import boto3
 import httpx
@@ -54,11 +54,23 @@ class Engine:
 
     endpoint: str
     admin: model.AccessKey = field(repr=False)
+    issuer_name: ClassVar[str] = "iam"
+    """What PROV_ISSUER calls who makes keys here."""
 
     @property
     def lax(self) -> bool:
         """Tell whether the engine checks no condition of a policy, as moto does."""
         return type(self) is Engine
+
+    @property
+    def access_key(self) -> str:
+        """Return the admin's id."""
+        return self.admin.id
+
+    @property
+    def secret_key(self) -> str:
+        """Return the admin's secret."""
+        return self.admin.secret
 
     def s3(self, key: model.AccessKey | None = None) -> S3Client:
         """Return a plain client of a key, or of the admin."""
@@ -168,6 +180,8 @@ def _issued(issuer: ports.Issuer, document: Mapping[str, Any]) -> Holder:
 class Rgw(Engine):
     """A Ceph RGW before version 19: users are made by its admin operations."""
 
+    issuer_name: ClassVar[str] = "rgw"
+
     def issuer(self) -> ceph.RgwIssuer:
         """Return an issuer of its own."""
         ops = adminops.AdminOps(signed.Caller(self.as_chosen_from().account))
@@ -263,6 +277,8 @@ def rgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rgw]:
 class Minio(Engine):
     """A MinIO, whose admin is its root."""
 
+    issuer_name: ClassVar[str] = "minio"
+
     def issuer(self, **arguments: Any) -> MinioIssuer:
         """Return an issuer of its own."""
         return MinioIssuer(endpoint=self.endpoint, region=REGION, admin=self.admin, **arguments)
@@ -304,6 +320,20 @@ def minio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Minio]:
 def lake(request: pytest.FixtureRequest) -> lakes.Lake:
     """Fill a bucket on each real engine, with the key of one product."""
     return lakes.fill(request.getfixturevalue(request.param), request.param)
+
+
+@pytest.fixture(
+    scope="session",
+    params=[
+        "moto",
+        pytest.param("rgw", marks=pytest.mark.engine),
+        pytest.param("minio", marks=pytest.mark.engine),
+    ],
+)
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Be each engine in turn."""
+    found: Engine = request.getfixturevalue(request.param)
+    return found
 
 
 def _without(reason: str) -> NoReturn:
