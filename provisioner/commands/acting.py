@@ -48,7 +48,7 @@ def rotate(namespace: str | None, everything: bool, compromised: bool) -> None:
 
     With --compromised every key of it dies first, so jobs fail until they read the new one from
     .env. Interrupt it whenever you like: beside a service the rest goes on there, and the next
-    call of --all goes on where this one stopped.
+    call of --all goes on where this one stopped, unless keys have leaked: then it does them all.
     """
     from provisioner import operations, rotation, tables
 
@@ -56,7 +56,8 @@ def rotate(namespace: str | None, everything: bool, compromised: bool) -> None:
     out = tables.console()
     with operations.opened(options.read_settings()) as parts:
         keys = rotation.chosen(parts, namespace)
-        left = rotation.unfinished(parts, keys, compromised=compromised) if everything else ()
+        resumes = everything and not compromised  # a leak may be newer than the earlier call
+        left = rotation.unfinished(parts, keys, compromised=compromised) if resumes else ()
         if left:
             click.echo(f"Going on with {len(left)} of {len(keys)} from an earlier call.", err=True)
 

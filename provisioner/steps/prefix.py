@@ -34,9 +34,12 @@ class PrefixStep:
             return record
         owner = self._store.owner(record.namespace)
         if owner is None and not self._store.is_empty(names.prefix(record.namespace)):
-            raise errors.NotOurs("the prefix holds objects that nobody owns")
+            raise errors.NotOurs("the prefix holds objects that nobody owns: see provisioner adopt")
         if owner not in (None, record.key.id):
-            raise errors.NotOurs("the prefix belongs to another product", owner=owner)
+            raise errors.NotOurs(
+                "the prefix belongs to another product: see provisioner adopt and purge",
+                owner=owner,
+            )
         ours = (each for each in record.former if self._is_ours(each, record))
         return dataclasses.replace(record, former=tuple(ours))
 

@@ -67,7 +67,9 @@ class WorkspaceStep:
         if state.folder and owner is None and self._is_at(state.folder, record):
             return record  # it is still to be moved
         if owner not in (None, record.key.id):
-            raise errors.NotOurs("the workspace folder belongs to somebody else")
+            raise errors.NotOurs(
+                "the workspace folder belongs to somebody else: see provisioner adopt"
+            )
         if owner is None and (state.rendered or state.folder):
             state = dataclasses.replace(state, rendered=False, published_digest="", folder="")
         elif state.published_digest and record.credentials.current:
