@@ -9,6 +9,7 @@ kept in `.provisioner/`:
     <product id>/          answers.json and render/, the pristine rendering
     staging/<random>/      what is being made; held by a lock, swept when nobody holds it
     archive/<product id>/  workspaces of products that are gone
+    turns/<product id>/    locked by the process that is writing for the product, see `turns`
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from provisioner import errors, model, names, ports, telemetry
-from provisioner.workspace import blueprint, claims, ground, moving, owned, render
+from provisioner.workspace import blueprint, claims, ground, moving, owned, render, turns
 
 _log = telemetry.Log(__name__)
 
@@ -46,6 +47,16 @@ class CookiecutterWorkspaces:
     def template_digest(self) -> str:
         """Digest the template folder as it is now; `TemplateError` where there is none."""
         return self._template.digest()
+
+    @contextlib.contextmanager
+    def held(self, product_id: str) -> Iterator[None]:
+        """Keep every other process from writing for the product; `Conflict` where one does."""
+        _check_id(product_id)
+        with contextlib.ExitStack() as stack:
+            with self._disk(product_id):
+                root = stack.enter_context(self._opened(make=True))
+                stack.enter_context(turns.take(root, product_id))
+            yield
 
     def owner(self, namespace: str) -> str | None:
         """Return the product id a folder was rendered for; "" for a foreign, non-empty folder.
