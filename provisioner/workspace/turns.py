@@ -22,12 +22,15 @@ _RETRY_SECONDS = 2.0
 @contextlib.contextmanager
 def take(root: ground.Tree, product_id: str) -> Iterator[None]:
     """Hold a product's lock; raise `Conflict` where another process or thread does."""
-    with root.own_folder(claims.PRIVATE) as private, private.own_folder(_FOLDER) as folder:
-        with _locked(folder, product_id):
-            try:
-                yield
-            finally:
-                folder.remove_all(product_id)  # what is locked later is another folder
+    with (
+        root.own_folder(claims.PRIVATE) as private,
+        private.own_folder(_FOLDER) as folder,
+        _locked(folder, product_id),
+    ):
+        try:
+            yield
+        finally:
+            folder.remove_all(product_id)  # what is locked later is another folder
 
 
 def _locked(folder: ground.Tree, product_id: str) -> ground.Tree:
