@@ -178,6 +178,7 @@ class Crew:
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._looking = asyncio.Lock()
+        self._cut_off = False
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -230,14 +231,23 @@ class Crew:
             self._wake.clear()  # before the look, not after: a wake-up in between is not lost
             try:
                 lease = await asyncio.to_thread(self._duty.queue.lease, self._owner)
+                self._store_failed(None)
             except errors.StoreUnavailable as error:
-                _log.error("no work can be taken: the store failed", reason=str(error))
+                self._store_failed(error)
                 lease = None
             if lease is not None:
                 return lease
             await asyncio.sleep(_PAUSE_SECONDS)
             await self._rest()
         return None
+
+    def _store_failed(self, error: errors.StoreUnavailable | None) -> None:
+        """Say once that no work can be taken, and once that it can again."""
+        if error is not None and not self._cut_off:
+            _log.error("no work can be taken: the store failed", reason=str(error))
+        elif error is None and self._cut_off:
+            _log.info("work can be taken again")
+        self._cut_off = error is not None
 
     async def _rest(self) -> None:
         """Wait for a wake-up, but not for ever: delays and other processes make keys ready too."""
