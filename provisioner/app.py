@@ -97,9 +97,12 @@ class Service:
             on_accepted=self._crew.wake,
         )
 
-    def _clockwork(self, timers: clockwork.Timers) -> dict[str, Callable[[], None]]:
+    def _clockwork(self, timers: clockwork.Timers) -> dict[str, Callable[[], object]]:
         """Return what is done every second; what only observes asks no engine."""
-        ticks = {"timers": timers.tick, "resync": self._resync_timer.tick}
+        ticks: dict[str, Callable[[], object]] = {
+            "timers": timers.tick,
+            "resync": self._resync_timer.tick,
+        }
         return ticks if self.parts.observes else {**ticks, "sweep": self._sweep.tick}
 
     @contextlib.asynccontextmanager
