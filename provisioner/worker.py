@@ -259,11 +259,15 @@ class Crew:
 
     async def _tick_forever(self, tick: Callable[[], object]) -> None:
         """Call a clockwork every second; what it returns tells whether it queued anything."""
+        said: str | None = None
         while not self._stopping.is_set():
             try:
                 if await asyncio.to_thread(tick):
                     self._wake.set()
+                said = None
             except errors.ReconcileError as error:
-                _log.warning("the clockwork will try again", reason=str(error))
+                if str(error) != said:  # every second would drown the log
+                    _log.warning("the clockwork will try again", reason=str(error))
+                said = str(error)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stopping.wait(), _TICK_SECONDS)

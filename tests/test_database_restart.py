@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tests.database_server import Server
 
 pytest_plugins = ["tests.database_server"]
+pytestmark = pytest.mark.engine
 
 _LEASE_SECONDS = 1.5
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from tests.database_server import Server
 
 pytest_plugins = ["tests.database_server"]
+pytestmark = pytest.mark.engine
 
 EVENT = model.Priority.EVENT
 KEYS = [model.Key.product(str(uuid.UUID(int=n))) for n in range(1, 30)]

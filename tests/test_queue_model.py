@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -189,11 +190,19 @@ def _both(*calls: Callable[[], Any]) -> tuple[Any, ...]:
     return tuple(answers)
 
 
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.engine)])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path}/state.db"
+    empty: Callable[[], str] = request.getfixturevalue("emptied")
+    return empty()
+
+
 @pytest.fixture
-def sides(any_url: str) -> Iterator[Sides]:
+def sides(url: str) -> Iterator[Sides]:
     clock = memory_store.SettableClock()
     held = store.open_store(
-        any_url, Seal([opened_store.KEY]), clock=clock, time=times.of_process(clock)
+        url, Seal([opened_store.KEY]), clock=clock, time=times.of_process(clock)
     )
     with contextlib.closing(held):
         assert held.database.acquire()

@@ -73,6 +73,7 @@ def published(folder: Path) -> str:
     return dict(line.split("=", 1) for line in lines)["S3_ACCESS_KEY"]
 
 
+@pytest.mark.engine
 def test_a_replica_that_stalls_before_it_writes_writes_nothing(
     url: str, other: Writer, tmp_path: Path
 ) -> None:
@@ -83,6 +84,7 @@ def test_a_replica_that_stalls_before_it_writes_writes_nothing(
     assert published(tmp_path) == "AKIANEWER"
 
 
+@pytest.mark.engine
 def test_while_a_replica_stalls_within_its_writing_nobody_writes_what_it_could_undo(
     url: str, other: Writer, tmp_path: Path
 ) -> None:
@@ -98,6 +100,7 @@ def test_while_a_replica_stalls_within_its_writing_nobody_writes_what_it_could_u
     assert published(tmp_path) == "AKIANEWER"
 
 
+@pytest.mark.engine
 def test_a_replica_that_dies_within_its_writing_holds_up_nobody(
     url: str, other: Writer, tmp_path: Path
 ) -> None:

@@ -432,3 +432,27 @@ def test_a_wake_up_after_the_end_is_ignored() -> None:
     team = asyncio.run(scenario())
     team.wake()
     assert not any(team.alive().values())
+
+
+def test_a_clockwork_that_goes_on_failing_is_reported_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker, "_TICK_SECONDS", 0.001)
+    caplog.set_level("WARNING", "provisioner.worker")
+    script = ["away", "away", "", "away", "locked"]
+
+    def tick() -> bool:
+        said = script.pop(0) if script else ""
+        if said:
+            raise errors.StoreUnavailable(said)
+        return False
+
+    async def scenario() -> None:
+        team = crew(World(), timers=tick)
+        team.start()
+        await until(lambda: not script)
+        await team.stop()
+
+    asyncio.run(scenario())
+    reasons = [record.__dict__["keys"]["reason"] for record in caplog.records]
+    assert reasons == ["away", "away", "locked"]

@@ -28,6 +28,8 @@ _POOL: dict[str, Any] = {"pool_size": 8, "max_overflow": 16, "pool_timeout": 10}
 _MIGRATION_LOCK = 0x70726F76
 _MIGRATION_SECONDS = 120
 """How long a start waits for another replica to migrate."""
+_RECYCLE_SECONDS = 300
+"""A server that became a standby answers, but takes no writes: it is left after so long."""
 _NETWORK = {
     "connect_timeout": "5",
     "keepalives_idle": "10",
@@ -184,7 +186,12 @@ class PostgresServer:
         """Return an engine that notices connections which broke while they were idle."""
         network = {name: each for name, each in _NETWORK.items() if name not in self._url.query}
         engine = sqlalchemy.create_engine(
-            self._url, hide_parameters=True, pool_pre_ping=True, connect_args=network, **_POOL
+            self._url,
+            hide_parameters=True,
+            pool_pre_ping=True,
+            pool_recycle=_RECYCLE_SECONDS,
+            connect_args=network,
+            **_POOL,
         )
         event.listen(engine, "connect", _settle_session)
         return engine
