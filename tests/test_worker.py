@@ -158,7 +158,7 @@ def test_a_lease_that_no_heartbeat_extended_lets_no_effect_pass() -> None:
         guard()
 
 
-def crew(world: World, **clockwork: Callable[[], None]) -> worker.Crew:
+def crew(world: World, **clockwork: Callable[[], object]) -> worker.Crew:
     return worker.Crew(world.duty, workers=2, clockwork=clockwork, shutdown_seconds=5)
 
 
