@@ -13,6 +13,7 @@ from provisioner import (
     admin,
     assembly,
     clockwork,
+    model,
     receiver,
     resync,
     signature,
@@ -78,11 +79,15 @@ class Service:
                 metrics=parts.metrics,
                 clock=parts.clock,
                 wake=lambda: self._crew.wake(),
+                on_lost=self._look_closely,
             ),
             workers=settings.workers,
             clockwork=self._clockwork(timers),
             shutdown_seconds=settings.shutdown_seconds,
+            hears=lambda: self._wake_ups.hears,
         )
+        self._wake_ups = parts.store.database.wake_ups
+        parts.metrics.hearing.set_function(lambda: self._wake_ups.hears)
         self.receiver = receiver.Receiver(
             parts.store.inbox,
             _proofs(settings),
@@ -92,9 +97,12 @@ class Service:
             on_accepted=self._crew.wake,
         )
 
-    def _clockwork(self, timers: clockwork.Timers) -> dict[str, Callable[[], None]]:
+    def _clockwork(self, timers: clockwork.Timers) -> dict[str, Callable[[], object]]:
         """Return what is done every second; what only observes asks no engine."""
-        ticks = {"timers": timers.tick, "resync": self._resync_timer.tick}
+        ticks: dict[str, Callable[[], object]] = {
+            "timers": timers.tick,
+            "resync": self._resync_timer.tick,
+        }
         return ticks if self.parts.observes else {**ticks, "sweep": self._sweep.tick}
 
     @contextlib.asynccontextmanager
@@ -108,10 +116,11 @@ class Service:
             self.parts.queue.reap(all_owners=True)
         taking_in = asyncio.create_task(self.receiver.run(), name="receiver")
         self._crew.start()
+        self._wake_ups.start(self._crew.wake)
         try:
             yield
         finally:
-            await self._crew.stop()
+            await asyncio.gather(self._crew.stop(), asyncio.to_thread(self._wake_ups.close))
             taking_in.cancel()
             await asyncio.wait([taking_in], timeout=_LAST_COMMIT_SECONDS)
             # The loop waits for its executor when it closes, and a call may not end for minutes.
@@ -122,9 +131,18 @@ class Service:
         """Tell the workers that something was queued."""
         self._crew.wake()
 
+    def _look_closely(self, key: model.Key) -> None:
+        """Have a product read back whose worker may have gone on for one call too many."""
+        if not self.parts.observes:
+            self.parts.store.asks.ask([key], model.Ask.VERIFY)
+
     def health(self) -> tuple[bool, Mapping[str, object]]:
         """Tell whether every task is alive."""
-        alive = {**self._crew.alive(), "receiver": self.receiver.running}
+        alive = {
+            **self._crew.alive(),
+            "receiver": self.receiver.running,
+            "wake-ups": self._wake_ups.alive,
+        }
         return bool(alive) and all(alive.values()), {"tasks": alive}
 
     def ready(self) -> tuple[bool, Mapping[str, object]]:

@@ -44,6 +44,7 @@ for _command in (
     acting.purge,
     acting.resync,
     acting.reseal,
+    acting.migrate,
     looking.render,
 ):
     cli.add_command(_command)

@@ -37,10 +37,10 @@ class Timers:
         self._metrics = metrics
         self._prune_at: datetime | None = None
 
-    def tick(self) -> None:
-        """Do all that is due."""
+    def tick(self) -> bool:
+        """Do all that is due; tell whether there is anything to work on."""
         now = self._clock()
-        self._queue.reap()
+        freed = self._queue.reap()
         due = self._records.due(now) if self._queues_due else ()
         if due:
             self._queue.touch(due, model.Priority.RESYNC)
@@ -50,6 +50,7 @@ class Timers:
         if self._prune_at is None or now >= self._prune_at:
             self._prune_at = now + timedelta(hours=1)
             self._history.prune(now - self._keep)
+        return bool(freed or due)
 
 
 class ResyncTimer:
@@ -71,12 +72,12 @@ class ResyncTimer:
         self._failures = 0
         self.begun = False
 
-    def tick(self) -> None:
-        """Resync if it is time."""
+    def tick(self) -> bool:
+        """Resync if it is time; tell whether it was."""
         now = self._clock()
         wanted = self._flags.get(resync.WANTED) is not None
         if not wanted and self._next_at is not None and now < self._next_at:
-            return
+            return False
         self.begun = True
         self._next_at = now + self._every
         if wanted:
@@ -90,3 +91,4 @@ class ResyncTimer:
             self._next_at = min(self._next_at, now + timedelta(seconds=delay))
         else:
             self._failures = 0
+        return True

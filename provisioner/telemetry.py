@@ -164,6 +164,11 @@ class Metrics:
         self.queue = Gauge(
             "provisioner_queue_keys", "Keys in the queue.", ["state"], registry=self.registry
         )
+        self.hearing = Gauge(
+            "provisioner_wake_ups_heard",
+            "1 while other replicas can wake the workers of this one.",
+            registry=self.registry,
+        )
         self.resyncs = Counter(
             "provisioner_resyncs_total",
             "Resyncs by how they ended.",

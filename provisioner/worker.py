@@ -14,12 +14,15 @@ import threading
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from provisioner import backoff, errors, model, ports, resync, telemetry
 
+_TICK_SECONDS = 1.0
 _POLL_SECONDS = 1.0
+_POLL_SECONDS_HEARING = 10.0
+"""Where other processes wake us, looking is for what they may have failed to say."""
 _PAUSE_SECONDS = 0.02
 """After a look that found nothing: in a burst for keys that run already, every delivery would have
 one more look wait for the store beside it."""
@@ -45,6 +48,8 @@ class Duty:
     heartbeat_seconds: float = 10.0
     wake: Callable[[], None] = lambda: None
     """Called from any thread when a run has queued other keys."""
+    on_lost: Callable[[model.Key], None] = lambda key: None
+    """Called from a thread when a run has lost its lease: its last call may have come too late."""
 
 
 class Guard:
@@ -105,7 +110,8 @@ def _again(
     delay = delay_seconds
     if delay is None:
         delay = backoff.backoff_seconds(lease.attempts, jitter=random.random)
-    outcome = model.Outcome(key=lease.key, status="retry", message=message)
+    next_at = duty.clock() + timedelta(seconds=delay)
+    outcome = model.Outcome(key=lease.key, status="retry", message=message, next_at=next_at)
     duty.queue.retry(lease, outcome, delay)
     duty.metrics.reconciles.labels("retry").inc()
     _log.warning("reconcile will be retried", reason=message, delay_seconds=round(delay, 1))
@@ -123,6 +129,8 @@ async def run(duty: Duty, lease: model.Lease) -> model.Outcome | None:
         raise
     except errors.LeaseLost:
         _log.warning("lease lost; another worker has the key", key=str(lease.key))
+        with contextlib.suppress(errors.StoreUnavailable):
+            await asyncio.to_thread(duty.on_lost, lease.key)
     except errors.StoreUnavailable as error:
         _log.error("the store failed; the lease will run out", reason=str(error))
     finally:
@@ -157,17 +165,20 @@ class Crew:
         duty: Duty,
         *,
         workers: int,
-        clockwork: Mapping[str, Callable[[], None]],
+        clockwork: Mapping[str, Callable[[], object]],
         shutdown_seconds: float,
+        hears: Callable[[], bool] = lambda: False,
     ) -> None:
         self._duty = duty
         self._workers = workers
         self._clockwork = dict(clockwork)
         self._shutdown_seconds = shutdown_seconds
+        self._hears = hears
         self._owner = uuid.uuid4().hex[:12]
         self._wake = asyncio.Event()
         self._stopping = asyncio.Event()
         self._looking = asyncio.Lock()
+        self._cut_off = False
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -183,7 +194,8 @@ class Crew:
     def wake(self) -> None:
         """Tell the workers, from any thread, that something was queued."""
         if self._loop is not None:
-            self._loop.call_soon_threadsafe(self._wake.set)
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                self._loop.call_soon_threadsafe(self._wake.set)
 
     def alive(self) -> Mapping[str, bool]:
         """Tell which tasks are running."""
@@ -205,7 +217,13 @@ class Crew:
             async with self._looking:  # one looks for all, so that a delivery costs one look
                 lease = await self._next()
             if lease is not None:
-                await run(self._duty, lease)
+                self._expect(await run(self._duty, lease))
+
+    def _expect(self, outcome: model.Outcome | None) -> None:
+        """Look again when a key that failed here becomes ready."""
+        if outcome is not None and outcome.status == "retry" and outcome.next_at is not None:
+            delay = (outcome.next_at - self._duty.clock()).total_seconds()
+            asyncio.get_running_loop().call_later(max(0.0, delay), self._wake.set)
 
     async def _next(self) -> model.Lease | None:
         """Wait for a key; None when it is time to stop."""
@@ -213,8 +231,9 @@ class Crew:
             self._wake.clear()  # before the look, not after: a wake-up in between is not lost
             try:
                 lease = await asyncio.to_thread(self._duty.queue.lease, self._owner)
+                self._store_failed(None)
             except errors.StoreUnavailable as error:
-                _log.error("no work can be taken: the store failed", reason=str(error))
+                self._store_failed(error)
                 lease = None
             if lease is not None:
                 return lease
@@ -222,19 +241,33 @@ class Crew:
             await self._rest()
         return None
 
+    def _store_failed(self, error: errors.StoreUnavailable | None) -> None:
+        """Say once that no work can be taken, and once that it can again."""
+        if error is not None and not self._cut_off:
+            _log.error("no work can be taken: the store failed", reason=str(error))
+        elif error is None and self._cut_off:
+            _log.info("work can be taken again")
+        self._cut_off = error is not None
+
     async def _rest(self) -> None:
         """Wait for a wake-up, but not for ever: delays and other processes make keys ready too."""
         if self._stopping.is_set():
             return
+        seconds = _POLL_SECONDS_HEARING if self._hears() else _POLL_SECONDS
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._wake.wait(), _POLL_SECONDS)
+            await asyncio.wait_for(self._wake.wait(), seconds)
 
-    async def _tick_forever(self, tick: Callable[[], None]) -> None:
+    async def _tick_forever(self, tick: Callable[[], object]) -> None:
+        """Call a clockwork every second; what it returns tells whether it queued anything."""
+        said: str | None = None
         while not self._stopping.is_set():
             try:
-                await asyncio.to_thread(tick)
-                self._wake.set()
+                if await asyncio.to_thread(tick):
+                    self._wake.set()
+                said = None
             except errors.ReconcileError as error:
-                _log.warning("the clockwork will try again", reason=str(error))
+                if str(error) != said:  # every second would drown the log
+                    _log.warning("the clockwork will try again", reason=str(error))
+                said = str(error)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), _POLL_SECONDS)
+                await asyncio.wait_for(self._stopping.wait(), _TICK_SECONDS)

@@ -1,6 +1,8 @@
 """Hand out keys to workers: waiting ones coalesce, running ones exclude.
 
-A lease is a token and an expiry in the key's own row; whoever lost either has lost the key. The
+A lease is a token and an expiry in the key's own row; whoever lost either has lost the key. Rows go
+by the clock that all replicas share. What a worker is told is its own clock's, and begins before
+the question was asked, so that it never takes a lease to last longer than the row says. The
 statements are in `store.queueing`, because a delivery queues keys in its own transaction.
 """
 
@@ -38,15 +40,15 @@ class SqlWorkqueue:
         for some in _batches(sorted(set(keys))):
             with self._database.writing() as connection:
                 wanted = dict.fromkeys(some, touched_ports)
-                queueing.touch(connection, wanted, priority, self._clock())
+                queueing.touch(connection, wanted, priority, self._database.now(connection))
 
     def lease(self, owner: str) -> model.Lease | None:
         """Take the most urgent ready key; only the process that serves the store may."""
         if not self._database.is_serving:
             raise errors.StoreUnavailable("another process serves the store")
-        token = secrets.token_hex(16)
+        token, asked_at = secrets.token_hex(16), self._clock()
         with self._database.writing() as connection:
-            now = self._clock()
+            now = self._database.now(connection)
             until = now + self._lease_for
             taken = queueing.lease_next(connection, now=now, until=until, owner=owner, token=token)
             if taken is None:
@@ -56,36 +58,36 @@ class SqlWorkqueue:
         return model.Lease(
             key=model.Key.parse(key),
             token=token,
-            expires_at=until,
+            expires_at=asked_at + self._lease_for,
             attempts=attempts,
             ports=handed,
         )
 
     def heartbeat(self, lease: model.Lease) -> model.Lease:
         """Extend a lease; raise `LeaseLost` where it is no longer ours."""
+        asked_at = self._clock()
         with self._database.writing() as connection:
-            now = self._clock()
+            now = self._database.now(connection)
             until = now + self._lease_for
             if not queueing.extend(connection, lease, now=now, until=until):
                 raise queueing.lost(lease)
-        return dataclasses.replace(lease, expires_at=until)
+        return dataclasses.replace(lease, expires_at=asked_at + self._lease_for)
 
     def done(self, lease: model.Lease, outcome: model.Outcome) -> None:
         """Give a key back for good (or once more, if touched meanwhile) and keep the outcome."""
         with self._database.writing() as connection:
-            now = self._clock()
-            if not queueing.finish(connection, lease, now):
+            if not queueing.finish(connection, lease, self._database.now(connection)):
                 raise queueing.lost(lease)
-            history.add_outcome(connection, outcome, now)
+            history.add_outcome(connection, outcome, self._clock())
 
     def retry(self, lease: model.Lease, outcome: model.Outcome, delay_seconds: float) -> None:
         """Give a key back to be tried again after a delay; an event does not wait for it."""
         with self._database.writing() as connection:
-            now = self._clock()
+            now = self._database.now(connection)
             later = now + timedelta(seconds=delay_seconds)
             if not queueing.postpone(connection, lease, now=now, ready_at=later):
                 raise queueing.lost(lease)
-            history.add_outcome(connection, outcome, now)
+            history.add_outcome(connection, outcome, self._clock())
 
     def reap(self, *, all_owners: bool = False) -> int:
         """Free leases that have run out; at the start of a single-process store, all of them.
@@ -94,7 +96,7 @@ class SqlWorkqueue:
         """
         every = all_owners and self._database.single_process and self._database.is_serving
         with self._database.writing() as connection:
-            return queueing.free(connection, None if every else self._clock())
+            return queueing.free(connection, None if every else self._database.now(connection))
 
     def depth(self) -> tuple[int, int]:
         """Count (waiting, running) keys."""

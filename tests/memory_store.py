@@ -104,6 +104,10 @@ class MemoryRecords:
         with self._state.fenced(lease):
             self._state.records[record.key] = record
 
+    def confirm(self, lease: model.Lease) -> None:
+        with self._state.fenced(lease):
+            pass
+
     def _all(self) -> list[model.Record]:
         with self._state.lock:
             return sorted(self._state.records.values(), key=lambda record: str(record.key))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from provisioner import errors, model, names, ports
@@ -26,10 +28,22 @@ class MemoryWorkspaces:
         self.archived: dict[str, Folder] = {}
         self.specs: dict[str, ports.WorkspaceSpec] = {}
         self._claims: dict[str, str] = {}
+        self._held: set[str] = set()
 
     def put(self, namespace: str, path: str, text: str) -> None:
         """Write a file as somebody else would."""
         self.folders.setdefault(namespace, Folder(product_id="")).files[path] = text
+
+    @contextlib.contextmanager
+    def held(self, product_id: str) -> Iterator[None]:
+        _check_id(product_id)
+        if product_id in self._held:
+            raise errors.Conflict("another process is writing this workspace")
+        self._held.add(product_id)
+        try:
+            yield
+        finally:
+            self._held.remove(product_id)
 
     def template_digest(self) -> str:
         return self.digest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -49,6 +50,11 @@ def delivery(key: model.Key = A, **touched: Any) -> model.Delivery:
         status_code=200,
         touched=model.Touched(keys=frozenset({key}), **touched),
     )
+
+
+def delivery_of_nothing() -> model.Delivery:
+    """Describe a delivery that concerns nobody."""
+    return dataclasses.replace(delivery(), touched=model.Touched())
 
 
 def record(key: model.Key = A) -> model.Record:

@@ -129,3 +129,15 @@ def test_a_resync_that_fails_comes_back_sooner_than_the_next_regular_one() -> No
     world.clock.advance(5)
     world.resync.tick()
     assert world.runs == 2
+
+
+def test_a_tick_tells_whether_there_is_anything_to_work_on() -> None:
+    world = World()
+    world.remember(next_at=b.NOW)
+    assert world.timers.tick()
+    assert not world.timers.tick()
+    assert world.store.queue.lease("test") is not None
+    world.clock.advance(30)
+    assert world.timers.tick()
+    assert world.resync.tick()
+    assert not world.resync.tick()

@@ -1,4 +1,4 @@
-"""Seal anew, count and forget on a real SQLite file, with somebody else writing it meanwhile."""
+"""Seal anew, count and forget on a real database, with somebody else writing it meanwhile."""
 
 from __future__ import annotations
 
@@ -7,14 +7,16 @@ import dataclasses
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
+import sqlalchemy
 from cryptography.fernet import Fernet
 
 from provisioner import model, store, workqueue
 from provisioner.seal import Seal
-from provisioner.store import sealed
+from provisioner.store import schema, sealed
+
+pytest_plugins = ["tests.database_server"]
 
 OLD, NEW, GONE = (Fernet.generate_key().decode() for _ in range(3))
 KEYS = [model.Key.product(str(uuid.UUID(int=n))) for n in range(1, 8)]
@@ -23,8 +25,8 @@ GRACE = timedelta(hours=2)
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/state.db"
+def url(any_url: str) -> str:
+    return any_url
 
 
 @pytest.fixture(autouse=True)
@@ -231,7 +233,8 @@ def test_a_row_that_is_written_or_deleted_meanwhile_is_not_forgotten(url: str) -
         def rewrite() -> None:
             write(held, KEYS[0], "written meanwhile")
             with held.database.writing() as connection:
-                connection.exec_driver_sql("DELETE FROM records WHERE key = ?", (str(KEYS[1]),))
+                gone = schema.records.c.key == str(KEYS[1])
+                connection.execute(sqlalchemy.delete(schema.records).where(gone))
 
         meddled = sealed.SqlSealed(held.database, Meddled([NEW], rewrite))
         assert meddled.forget(now=NOW, grace=GRACE) == 0

@@ -1,4 +1,4 @@
-"""Try what only a real file shows: modes, locks, crashes, keys that do not fit."""
+"""Try what only a real database shows: modes, locks, crashes, keys that do not fit."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ from cryptography.fernet import Fernet
 from provisioner import errors, model, store, workqueue
 from provisioner.seal import Seal
 from tests import opened_store
+
+pytest_plugins = ["tests.database_server"]
 
 
 @pytest.fixture
@@ -85,11 +87,11 @@ def _other_process(url: str) -> Iterator[subprocess.Popen[str]]:
             child.kill()
 
 
-def test_what_was_accepted_outlives_a_kill(url: str) -> None:
-    with _other_process(url) as child:
+def test_what_was_accepted_outlives_a_kill(any_url: str) -> None:
+    with _other_process(any_url) as child:
         child.send_signal(signal.SIGKILL)
         child.wait()
-    with opened_store.serving(url) as (opened, queue):
+    with opened_store.serving(any_url) as (opened, queue):
         assert [row["touched"] for row in opened.history.deliveries(limit=9)] == [
             (str(opened_store.A),)
         ]
@@ -140,19 +142,19 @@ def _save_a_secret(url: str) -> None:
         opened.records.save(opened_store.record(), lease)
 
 
-def test_a_store_that_no_key_opens_stops_the_start(url: str) -> None:
-    _save_a_secret(url)
+def test_a_store_that_no_key_opens_stops_the_start(any_url: str) -> None:
+    _save_a_secret(any_url)
     other = Seal([Fernet.generate_key().decode()])
     with pytest.raises(errors.ConfigurationError, match="PROV_SEALING_KEYS"):
-        store.open_store(url, other, clock=opened_store.now)
+        store.open_store(any_url, other, clock=opened_store.now)
 
 
-def test_one_secret_that_no_key_opens_is_enough_to_stop_the_start(url: str) -> None:
-    _save_a_secret(url)
+def test_one_secret_that_no_key_opens_is_enough_to_stop_the_start(any_url: str) -> None:
+    _save_a_secret(any_url)
     newer = Fernet.generate_key().decode()
     second = model.Key.product(str(uuid.UUID(int=2)))
     both = Seal([newer, opened_store.KEY])
-    with contextlib.closing(store.open_store(url, both, clock=opened_store.now)) as opened:
+    with contextlib.closing(store.open_store(any_url, both, clock=opened_store.now)) as opened:
         assert opened.database.acquire()
         queue = workqueue.SqlWorkqueue(opened.database, clock=opened_store.now)
         queue.touch([second], model.Priority.EVENT)
@@ -161,31 +163,31 @@ def test_one_secret_that_no_key_opens_is_enough_to_stop_the_start(url: str) -> N
         opened.records.save(opened_store.record(second), lease)
     for alone in (newer, opened_store.KEY):
         with pytest.raises(errors.ConfigurationError, match="PROV_SEALING_KEYS"):
-            store.open_store(url, Seal([alone]), clock=opened_store.now)
+            store.open_store(any_url, Seal([alone]), clock=opened_store.now)
 
 
-def test_an_older_key_still_opens_the_store(url: str) -> None:
-    _save_a_secret(url)
+def test_an_older_key_still_opens_the_store(any_url: str) -> None:
+    _save_a_secret(any_url)
     both = Seal([Fernet.generate_key().decode(), opened_store.KEY])
-    opened = store.open_store(url, both, clock=opened_store.now)
+    opened = store.open_store(any_url, both, clock=opened_store.now)
     with contextlib.closing(opened):
         assert opened.records.load(opened_store.A) == opened_store.record()
 
 
-def test_whoever_makes_the_seal_is_told_whether_anything_is_sealed(url: str) -> None:
+def test_whoever_makes_the_seal_is_told_whether_anything_is_sealed(any_url: str) -> None:
     told = []
 
     def make(has_sealed: bool) -> Seal:
         told.append(has_sealed)
         return Seal([opened_store.KEY])
 
-    store.open_store(url, make, clock=opened_store.now).close()
-    _save_a_secret(url)
-    store.open_store(url, make, clock=opened_store.now).close()
+    store.open_store(any_url, make, clock=opened_store.now).close()
+    _save_a_secret(any_url)
+    store.open_store(any_url, make, clock=opened_store.now).close()
     assert told == [False, True]
 
 
-def test_no_key_is_leased_twice_and_none_is_lost(url: str) -> None:
+def test_no_key_is_leased_twice_and_none_is_lost(any_url: str) -> None:
     keys = [model.Key.product(str(uuid.UUID(int=n))) for n in range(40)]
     running: Counter[model.Key] = Counter()
     collisions: list[model.Key] = []
@@ -215,7 +217,7 @@ def test_no_key_is_leased_twice_and_none_is_lost(url: str) -> None:
             queue.done(lease, model.Outcome(key=lease.key, status="done"))
 
     with (
-        opened_store.serving(url) as (opened, queue),
+        opened_store.serving(any_url) as (opened, queue),
         concurrent.futures.ThreadPoolExecutor(6) as pool,
     ):
         workers = [pool.submit(work, f"w{n}") for n in range(3)]

@@ -158,7 +158,7 @@ def test_a_lease_that_no_heartbeat_extended_lets_no_effect_pass() -> None:
         guard()
 
 
-def crew(world: World, **clockwork: Callable[[], None]) -> worker.Crew:
+def crew(world: World, **clockwork: Callable[[], object]) -> worker.Crew:
     return worker.Crew(world.duty, workers=2, clockwork=clockwork, shutdown_seconds=5)
 
 
@@ -310,3 +310,149 @@ def test_a_run_that_outlives_the_grace_period_begins_no_further_effect() -> None
         await until(told.is_set)
 
     asyncio.run(scenario())
+
+
+def test_a_key_that_failed_is_looked_for_when_it_is_due_and_not_before_the_next_poll(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "_POLL_SECONDS_HEARING", 60.0)
+
+    async def scenario() -> None:
+        world = World(errors.RateLimited("slower", delay_seconds=0.05))
+        team = worker.Crew(
+            world.duty, workers=1, clockwork={}, shutdown_seconds=5, hears=lambda: True
+        )
+        team.start()
+        await until(lambda: world.reconciler.runs == [KEY])
+        world.clock.advance(1)
+        await until(lambda: world.reconciler.runs == [KEY, KEY])
+        await team.stop()
+
+    asyncio.run(scenario())
+
+
+def test_where_wake_ups_are_heard_nobody_looks_without_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(worker, "_POLL_SECONDS_HEARING", 60.0)
+
+    async def looks(*, hearing: bool) -> int:
+        world = World()
+        looked: list[str] = []
+        monkeypatch.setattr(world.store.queue, "lease", looked.append)
+        team = worker.Crew(
+            world.duty, workers=1, clockwork={}, shutdown_seconds=5, hears=lambda: hearing
+        )
+        team.start()
+        await until(lambda: len(looked) >= (1 if hearing else 3))
+        await asyncio.sleep(0.1 if hearing else 0)
+        await team.stop()
+        return len(looked)
+
+    assert asyncio.run(looks(hearing=True)) == 1
+    assert asyncio.run(looks(hearing=False)) >= 3
+
+
+def test_a_clockwork_that_queued_something_wakes_the_workers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(worker, "_POLL_SECONDS_HEARING", 60.0)
+
+    async def scenario() -> None:
+        world = World()
+        ticked = threading.Event()
+
+        def tick() -> bool:
+            if len(world.reconciler.runs) != 1 or ticked.is_set():
+                return False
+            world.store.queue.touch([KEY], model.Priority.RESYNC)
+            ticked.set()
+            return True
+
+        monkeypatch.setattr(worker, "_TICK_SECONDS", 0.01)
+        team = worker.Crew(
+            world.duty,
+            workers=1,
+            clockwork={"timers": tick},
+            shutdown_seconds=5,
+            hears=lambda: True,
+        )
+        team.start()
+        await until(lambda: len(world.reconciler.runs) == 2)
+        await team.stop()
+
+    asyncio.run(scenario())
+
+
+def test_a_lost_lease_is_reported_because_its_last_call_may_have_come_too_late() -> None:
+    world = World(errors.LeaseLost("gone"))
+    lost: list[model.Key] = []
+    duty = dataclasses.replace(world.duty, on_lost=lost.append)
+    lease = world.store.queue.lease("test")
+    assert lease is not None
+    assert asyncio.run(worker.run(duty, lease)) is None
+    assert lost == [KEY]
+
+
+def test_a_store_that_fails_is_reported_once_until_it_is_well_again(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker, "_POLL_SECONDS", 0.001)
+    caplog.set_level("INFO", "provisioner.worker")
+
+    async def scenario() -> None:
+        world = World()
+        lease, failures = world.store.queue.lease, [1, 2, 3]
+
+        def look(owner: str) -> model.Lease | None:
+            if failures:
+                failures.pop()
+                raise errors.StoreUnavailable("away")
+            return lease(owner)
+
+        monkeypatch.setattr(world.store.queue, "lease", look)
+        team = crew(world)
+        team.start()
+        await until(lambda: world.reconciler.runs == [KEY])
+        await team.stop()
+
+    asyncio.run(scenario())
+    said = [record.message for record in caplog.records]
+    assert said == ["no work can be taken: the store failed", "work can be taken again"]
+
+
+def test_a_wake_up_after_the_end_is_ignored() -> None:
+    async def scenario() -> worker.Crew:
+        team = crew(World())
+        team.start()
+        await team.stop()
+        return team
+
+    team = asyncio.run(scenario())
+    team.wake()
+    assert not any(team.alive().values())
+
+
+def test_a_clockwork_that_goes_on_failing_is_reported_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker, "_TICK_SECONDS", 0.001)
+    caplog.set_level("WARNING", "provisioner.worker")
+    script = ["away", "away", "", "away", "locked"]
+
+    def tick() -> bool:
+        said = script.pop(0) if script else ""
+        if said:
+            raise errors.StoreUnavailable(said)
+        return False
+
+    async def scenario() -> None:
+        team = crew(World(), timers=tick)
+        team.start()
+        await until(lambda: not script)
+        await team.stop()
+
+    asyncio.run(scenario())
+    reasons = [record.__dict__["keys"]["reason"] for record in caplog.records]
+    assert reasons == ["away", "away", "locked"]

@@ -156,6 +156,23 @@ def resync(confirm_deletions: bool) -> None:
     click.echo("A resync was asked for; the service begins within a second.")
 
 
+@click.command(short_help="Bring the store's tables to this version.")
+@click.option("--check", is_flag=True, help="Change nothing; end with 1 unless up to date.")
+def migrate(check: bool) -> None:
+    """Bring the tables of the store to this version, and say which they were of before.
+
+    A start does the same. It never goes back; a store of a newer version is refused.
+    """
+    from provisioner import assembly, store
+
+    url = options.read_settings().database_url
+    before = store.version(url)
+    after = before if check else store.migrate(url, clock=assembly.utc_now)
+    click.echo(f"before: {before or 'empty'}; after: {after or 'empty'}; newest: {store.NEWEST}")
+    if after != store.NEWEST:
+        sys.exit(1)
+
+
 @click.command(short_help="Seal every stored secret anew with the first key.")
 def reseal() -> None:
     """Seal every stored secret anew with the first of PROV_SEALING_KEYS.

@@ -13,7 +13,16 @@ from datetime import datetime
 
 from provisioner.ports.engine import IssuedKey, Issuer, ObjectStore, Prober, Roles
 from provisioner.ports.portal import PortalReader, PortalWriter
-from provisioner.ports.store import Asks, Flags, History, Inbox, Links, Records, Workqueue
+from provisioner.ports.store import (
+    Asks,
+    Flags,
+    History,
+    Inbox,
+    Links,
+    Records,
+    WakeUps,
+    Workqueue,
+)
 from provisioner.ports.workspaces import OwnedFiles, Workspaces, WorkspaceSpec
 
 Clock = Callable[[], datetime]
@@ -35,6 +44,7 @@ __all__ = [
     "Prober",
     "Records",
     "Roles",
+    "WakeUps",
     "Workqueue",
     "WorkspaceSpec",
     "Workspaces",

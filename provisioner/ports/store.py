@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -47,6 +47,24 @@ class Workqueue(Protocol):
         """Count (waiting, running) keys."""
 
 
+class WakeUps(Protocol):
+    """Hear from other processes that something was queued."""
+
+    @property
+    def hears(self) -> bool:
+        """Tell whether nothing can be queued now without being heard of."""
+
+    @property
+    def alive(self) -> bool:
+        """Tell whether it still does, or tries, as it was started."""
+
+    def start(self, on_wake: Callable[[], None]) -> None:
+        """Call back, from a thread of its own, whenever there may be something new."""
+
+    def close(self) -> None:
+        """Stop listening."""
+
+
 class Records(Protocol):
     """Keep what we know of each product, secrets sealed; every write is fenced by a lease.
 
@@ -62,6 +80,9 @@ class Records(Protocol):
 
     def save(self, record: model.Record, lease: model.Lease) -> None:
         """Write a record; raise `LeaseLost` where the lease is no longer ours."""
+
+    def confirm(self, lease: model.Lease) -> None:
+        """Raise `LeaseLost` where the lease is no longer ours."""
 
     def known(self) -> tuple[model.Record, ...]:
         """Return every record, by namespace; without secrets, so they cannot be saved."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -34,6 +35,13 @@ class Workspaces(Protocol):
 
     def template_digest(self) -> str:
         """Digest the template folder as it is now; `TemplateError` where there is none."""
+
+    def held(self, product_id: str) -> AbstractContextManager[None]:
+        """Keep every other process from writing for the product meanwhile.
+
+        `Conflict` where one does. Whoever asks the store within whether its lease still holds can
+        be sure that nobody writes anything newer before it is done.
+        """
 
     def owner(self, namespace: str) -> str | None:
         """Return the product id a folder was rendered for; "" for a foreign, non-empty folder.

@@ -79,8 +79,10 @@ class AdoptStep:
         if adopts_folder:
             # First: its files are the users', and no template must count as rendered there.
             run.save(workspace=dataclasses.replace(record.workspace, rendered=True, folder=""))
-            run.effect(_FOLDER)
-            self._workspaces.adopt(namespace, record.key.id)
+            with self._workspaces.held(record.key.id):
+                run.confirm()
+                run.effect(_FOLDER)
+                self._workspaces.adopt(namespace, record.key.id)
 
     def _prefix_owner(self, record: model.Record, namespace: str) -> str | None:
         """Return who has a prefix that is in the way; "" for nobody, None where none is."""

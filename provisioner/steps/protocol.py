@@ -42,6 +42,10 @@ class Run:
         """Pass the point before an effect outside of us; raise `LeaseLost` if it is not ours."""
         self._checkpoint(name)
 
+    def confirm(self) -> None:
+        """Ask the store; raise `LeaseLost` where the lease is no longer ours."""
+        self._records.confirm(self._lease)
+
     def save(self, **changes: Any) -> None:
         """Change the record and store it; nothing is written where nothing changed."""
         changed = dataclasses.replace(self.record, **changes)

@@ -65,8 +65,10 @@ class PurgeStep:
             run.save(purging=True)
             self._purge(action.subject, run)
             return
-        run.effect(WORKSPACE)
-        self._workspaces.purge(run.record.key.id)
+        with self._workspaces.held(run.record.key.id):
+            run.confirm()
+            run.effect(WORKSPACE)
+            self._workspaces.purge(run.record.key.id)
         run.save(purged_at=run.now(), purging=False, former=())
 
     def _purge(self, namespace: str, run: protocol.Run) -> None:

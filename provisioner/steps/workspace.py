@@ -140,7 +140,16 @@ class WorkspaceStep:
         )
 
     def apply(self, action: model.Action, run: protocol.Run) -> None:
-        """Carry out one action, then remember it."""
+        """Carry out one action, then remember it.
+
+        A worker that stood still may have lost its lease without knowing. So it asks once nobody
+        else can write; who has the lease after it waits until it is done.
+        """
+        with self._workspaces.held(run.record.key.id):
+            run.confirm()
+            self._carry_out(action, run)
+
+    def _carry_out(self, action: model.Action, run: protocol.Run) -> None:
         namespace, product_id = run.record.namespace, run.record.key.id
         if action.verb in (CREATE, PUBLISH):
             self._write(action, run)

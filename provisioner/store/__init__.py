@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from provisioner import errors, ports
+from provisioner import errors, migrations, ports
 from provisioner.seal import Seal
-from provisioner.store import places, records, sealed
+from provisioner.store import database, places, records, sealed, times
 from provisioner.store.asks import SqlAsks
-from provisioner.store.database import Database
 from provisioner.store.flags import SqlFlags
 from provisioner.store.history import SqlHistory
 from provisioner.store.inbox import SqlInbox
@@ -21,6 +20,8 @@ from provisioner.store.links import SqlLinks
 
 Seals = sealed.Seals
 exists = places.exists
+version, migrate = database.version, database.migrate
+NEWEST = migrations.HEAD
 SealSource = Seal | Callable[[bool], Seal]
 """A seal, or what makes one when told whether the store holds anything sealed."""
 
@@ -29,7 +30,7 @@ SealSource = Seal | Callable[[bool], Seal]
 class Store:
     """The ports that one database implements."""
 
-    database: Database
+    database: database.Database
     inbox: SqlInbox
     records: records.SqlRecords
     links: SqlLinks
@@ -48,39 +49,45 @@ class Store:
 
 
 def open_store(
-    url: str, seal_source: SealSource, *, clock: ports.Clock, lost_key: bool = False
+    url: str,
+    seal_source: SealSource,
+    *,
+    clock: ports.Clock,
+    lost_key: bool = False,
+    time: times.Time | None = None,
 ) -> Store:
     """Open the database a URL names, made and migrated where needed.
 
     With `lost_key` it is opened as the process that serves, and what no key opens may be in it,
-    to be forgotten by `Store.sealed`. Raise `ConfigurationError` where the URL or the sealing
+    to be forgotten by `Store.sealed`. Leases go by the server's clock where there is one, unless
+    `time` says otherwise. Raise `ConfigurationError` where the URL or the sealing
     keys do not fit, `StoreUnavailable` where the database cannot be used now.
     """
-    database = Database(url)
+    base = database.Database(url, clock=clock, time=time)
     try:
-        if lost_key and not database.acquire():
+        if lost_key and not base.acquire():
             raise errors.ConfigurationError(
                 ("PROV_DATABASE_URL: a service or a command works on this SQLite database",)
             )
-        seal = _fitting_seal(database, seal_source, must_open=not lost_key)
+        seal = _fitting_seal(base, seal_source, must_open=not lost_key)
     except BaseException:
-        database.close()
+        base.close()
         raise
     return Store(
-        database=database,
-        inbox=SqlInbox(database, clock=clock),
-        records=records.SqlRecords(database, seal, clock=clock),
-        links=SqlLinks(database, clock=clock),
-        asks=SqlAsks(database, clock=clock),
-        flags=SqlFlags(database),
-        history=SqlHistory(database),
-        sealed=sealed.SqlSealed(database, seal),
+        database=base,
+        inbox=SqlInbox(base),
+        records=records.SqlRecords(base, seal),
+        links=SqlLinks(base),
+        asks=SqlAsks(base, clock=clock),
+        flags=SqlFlags(base),
+        history=SqlHistory(base),
+        sealed=sealed.SqlSealed(base, seal),
     )
 
 
-def _fitting_seal(database: Database, source: SealSource, *, must_open: bool) -> Seal:
+def _fitting_seal(base: database.Database, source: SealSource, *, must_open: bool) -> Seal:
     """Return a seal that opens what is stored: better no start than secrets nobody can read."""
-    with database.reading() as connection:
+    with base.reading() as connection:
         held = records.all_sealed(connection)
     seal = source if isinstance(source, Seal) else source(bool(held))
     for each in held if must_open else ():  # any may have been sealed with a key that is gone

@@ -23,10 +23,11 @@ class SqlAsks:
 
     def ask(self, keys: Iterable[model.Key], what: model.Ask) -> None:
         """Note the wish and queue the keys, durable on return; asked again, the time moves on."""
-        now, wanted = self._clock(), sorted(set(keys))
+        asked_at, wanted = self._clock(), sorted(set(keys))
         with self._database.writing() as connection:
-            _note(connection, [str(key) for key in wanted], what, now)
+            now = self._database.now(connection)
             queueing.touch(connection, dict.fromkeys(wanted, ()), model.Priority.EVENT, now)
+            _note(connection, [str(key) for key in wanted], what, asked_at)
 
     def of(self, key: model.Key) -> Mapping[model.Ask, datetime]:
         """Return what was asked of a key, and when."""
@@ -39,7 +40,7 @@ class SqlAsks:
         if not done:
             return
         with self._database.writing() as connection:
-            queueing.fence(connection, lease, self._clock())
+            queueing.fence(connection, lease, self._database.now(connection))
             _forget(connection, lease.key, done)
 
     def waiting(self, what: model.Ask) -> frozenset[model.Key]:
@@ -52,14 +53,14 @@ class SqlAsks:
 
 
 def _note(
-    connection: sqlalchemy.Connection, keys: list[str], what: model.Ask, now: datetime
+    connection: sqlalchemy.Connection, keys: list[str], what: model.Ask, asked_at: datetime
 ) -> None:
     """Write one row a key and wish."""
     new = database.insert(connection, _asks)
     statement = new.on_conflict_do_update(
         index_elements=[_asks.c.key, _asks.c.ask], set_={"asked_at": new.excluded.asked_at}
     )
-    rows = [{"key": key, "ask": what, "asked_at": now} for key in keys]
+    rows = [{"key": key, "ask": what, "asked_at": asked_at} for key in keys]
     if rows:
         connection.execute(statement, rows)
 

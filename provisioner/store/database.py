@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from datetime import datetime
 
 import sqlalchemy
 from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
-from provisioner import errors, migrations, telemetry
-from provisioner.store import places
+from provisioner import errors, migrations, ports, telemetry
+from provisioner.store import places, times
 
 _log = telemetry.Log(__name__)
 
@@ -20,9 +21,11 @@ Insert = sqlite.Insert | postgresql.Insert
 class Database:
     """One database, migrated to the newest version."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, clock: ports.Clock, time: times.Time | None = None) -> None:
         self._place = places.find(url)
         self._engine = self._place.create_engine()
+        self._time = time or self._place.time(clock)
+        self.wake_ups = self._place.wake_ups(self._engine)
         self._serving = not self._place.single_process
         try:
             self._migrate()
@@ -47,6 +50,10 @@ class Database:
             with self.writing():
                 self._serving = self._place.claim()
         return self._serving
+
+    def now(self, connection: sqlalchemy.Connection) -> datetime:
+        """Return the present by the clock that everybody who serves this database shares."""
+        return self._time(connection)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlalchemy.Connection]:
@@ -74,6 +81,7 @@ class Database:
 
     def close(self) -> None:
         """Close every connection and let another process serve."""
+        self.wake_ups.close()
         self._engine.dispose()
         self._place.close()
         self._serving = False
@@ -85,12 +93,32 @@ class Database:
                 return
         with self.writing() as connection:
             # Whoever migrated while we waited for our turn may be serving by now.
-            found = migrations.current(connection)
-            if found == migrations.HEAD:
+            if migrations.current(connection) == migrations.HEAD:
                 return
             with self._place.alone(connection):
+                found = migrations.current(connection)
+                if found == migrations.HEAD:
+                    return
                 migrations.upgrade(connection)
         _log.info("database migrated", before=found, after=migrations.HEAD)
+
+
+def version(url: str) -> str | None:
+    """Return the version of a database's tables without changing it; None where it is empty."""
+    if not places.exists(url):
+        return None
+    engine = places.find(url).create_engine()
+    try:
+        with _translated(), engine.begin() as connection:
+            return migrations.current(connection)
+    finally:
+        engine.dispose()
+
+
+def migrate(url: str, *, clock: ports.Clock) -> str:
+    """Bring a database to the newest version and return it."""
+    Database(url, clock=clock).close()
+    return migrations.HEAD
 
 
 def insert(connection: sqlalchemy.Connection, table: sqlalchemy.Table) -> Insert:

@@ -56,6 +56,7 @@ class SqlHistory:
     ) -> int:
         """Drop the old rows of one table, some at a time."""
         old = select(table.c.row_id).where(moment < before).limit(_PRUNED_AT_ONCE)
+        old = old.with_for_update(skip_locked=True)  # every replica prunes
         statement = sqlalchemy.delete(table).where(table.c.row_id.in_(old))
         total = 0
         while True:

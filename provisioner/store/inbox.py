@@ -9,16 +9,15 @@ from collections.abc import Sequence
 
 import sqlalchemy
 
-from provisioner import model, ports
+from provisioner import model
 from provisioner.store import database, flags, history, links, queueing
 
 
 class SqlInbox:
     """Implement `ports.Inbox`."""
 
-    def __init__(self, base: database.Database, *, clock: ports.Clock) -> None:
+    def __init__(self, base: database.Database) -> None:
         self._database = base
-        self._clock = clock
 
     def accept(self, deliveries: Sequence[model.Delivery]) -> None:
         """Store deliveries and queue what they touch; on disk when this returns."""
@@ -26,8 +25,9 @@ class SqlInbox:
             return
         with self._database.writing() as connection:
             wanted, resync = _touched(connection, deliveries)
+            now = self._database.now(connection)
+            queueing.touch(connection, wanted, model.Priority.EVENT, now)
             history.add_deliveries(connection, deliveries)
-            queueing.touch(connection, wanted, model.Priority.EVENT, self._clock())
             if resync:
                 flags.set_flag(connection, flags.RESYNC_WANTED, "yes")
 

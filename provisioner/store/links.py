@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import select
 
-from provisioner import model, ports
+from provisioner import model
 from provisioner.store import database, queueing, schema
 
 _links = schema.links
@@ -17,9 +17,8 @@ _links = schema.links
 class SqlLinks:
     """Implement `ports.Links`."""
 
-    def __init__(self, base: database.Database, *, clock: ports.Clock) -> None:
+    def __init__(self, base: database.Database) -> None:
         self._database = base
-        self._clock = clock
 
     def replace(self, consumer: model.Key, links: Iterable[model.Link], lease: model.Lease) -> None:
         """Store all links of a consumer; raise `LeaseLost` where the lease is no longer ours.
@@ -28,7 +27,7 @@ class SqlLinks:
         """
         wanted = {link.id: _row(consumer, link) for link in links}
         with self._database.writing() as connection:
-            queueing.fence(connection, lease, self._clock())
+            queueing.fence(connection, lease, self._database.now(connection))
             stored = _of_consumer(connection, consumer)
             stale = [key for key, row in stored.items() if wanted.get(key) != row]
             fresh = [row for key, row in wanted.items() if stored.get(key) != row]

@@ -20,11 +20,33 @@ from typing import Any, Protocol
 import sqlalchemy
 from sqlalchemy import event
 
-from provisioner import errors
+from provisioner import errors, ports
+from provisioner.store import times, wakeups
 
 _BUSY_SECONDS = 5.0
 _POOL: dict[str, Any] = {"pool_size": 8, "max_overflow": 16, "pool_timeout": 10}
 _MIGRATION_LOCK = 0x70726F76
+_MIGRATION_SECONDS = 120
+"""How long a start waits for another replica to migrate."""
+_RECYCLE_SECONDS = 300
+"""A server that became a standby answers, but takes no writes: it is left after so long."""
+_NETWORK = {
+    "connect_timeout": "5",
+    "keepalives_idle": "10",
+    "keepalives_interval": "5",
+    "keepalives_count": "3",
+    "tcp_user_timeout": "15000",
+}
+"""A server that vanished is noticed within seconds; what the URL says goes first."""
+_SESSION = (
+    # A process that is stopped in the middle of a transaction must not hold a key for ever.
+    "SET idle_in_transaction_session_timeout = '10s'",
+    "SET lock_timeout = '5s'",
+    "SET statement_timeout = '30s'",
+    # What was acknowledged is on disk, whatever the database's own default.
+    "SELECT set_config('synchronous_commit', 'on', false)"
+    " WHERE current_setting('synchronous_commit') = 'off'",
+)
 WRITES = "provisioner_writes"
 """Execution option of a connection whose transactions write."""
 
@@ -48,6 +70,12 @@ class Place(Protocol):
 
     def alone(self, connection: sqlalchemy.Connection) -> AbstractContextManager[None]:
         """Keep everybody from serving or migrating meanwhile; `StoreUnavailable` if one serves."""
+
+    def time(self, clock: ports.Clock) -> times.Time:
+        """Return the clock that all who serve this database share."""
+
+    def wake_ups(self, engine: sqlalchemy.Engine) -> ports.WakeUps:
+        """Return what hears from other processes that something was queued."""
 
     def close(self) -> None:
         """Let go of everything."""
@@ -117,6 +145,14 @@ class SqliteFile:
             if taken is not None:
                 os.close(taken)
 
+    def time(self, clock: ports.Clock) -> times.Time:
+        """Go by the clock of the one process that serves."""
+        return times.of_process(clock)
+
+    def wake_ups(self, engine: sqlalchemy.Engine) -> ports.WakeUps:
+        """Hear nothing: the process that serves wakes its workers itself."""
+        return wakeups.Silence()
+
     def close(self) -> None:
         """Give the lock back."""
         if self._lock is not None:
@@ -148,9 +184,17 @@ class PostgresServer:
 
     def create_engine(self) -> sqlalchemy.Engine:
         """Return an engine that notices connections which broke while they were idle."""
-        return sqlalchemy.create_engine(
-            self._url, hide_parameters=True, pool_pre_ping=True, **_POOL
+        network = {name: each for name, each in _NETWORK.items() if name not in self._url.query}
+        engine = sqlalchemy.create_engine(
+            self._url,
+            hide_parameters=True,
+            pool_pre_ping=True,
+            pool_recycle=_RECYCLE_SECONDS,
+            connect_args=network,
+            **_POOL,
         )
+        event.listen(engine, "connect", _settle_session)
+        return engine
 
     def check(self) -> None:
         """Leave it to the server."""
@@ -166,10 +210,20 @@ class PostgresServer:
     @contextlib.contextmanager
     def alone(self, connection: sqlalchemy.Connection) -> Iterator[None]:
         """Let replicas that start together migrate one after another."""
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_MIGRATION_SECONDS}s'")
+        connection.exec_driver_sql("SET LOCAL statement_timeout = 0")
         connection.execute(
             sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(_MIGRATION_LOCK))
         )
         yield
+
+    def time(self, clock: ports.Clock) -> times.Time:
+        """Go by the server's clock: replicas never agree on theirs."""
+        return times.of_server
+
+    def wake_ups(self, engine: sqlalchemy.Engine) -> ports.WakeUps:
+        """Listen to the server."""
+        return wakeups.Listener(engine)
 
     def close(self) -> None:
         """Hold nothing."""
@@ -227,6 +281,14 @@ def _set_pragmas(connection: Any, _record: object) -> None:
         cursor.execute("PRAGMA foreign_keys = ON")
     finally:
         cursor.close()
+
+
+def _settle_session(connection: Any, _record: object) -> None:
+    """Bound how long anything in a session may take."""
+    connection.autocommit = True
+    for statement in _SESSION:
+        connection.execute(statement)
+    connection.autocommit = False
 
 
 def _begin(connection: sqlalchemy.Connection) -> None:

@@ -14,13 +14,13 @@ import sqlalchemy
 from sqlalchemy import ColumnElement, and_, case, or_, select
 
 from provisioner import errors, model
-from provisioner.store import database, schema
+from provisioner.store import database, schema, wakeups
 
 _EVENT, _RESYNC = 0, 1
 _URGENCY = {model.Priority.EVENT: _EVENT, model.Priority.RESYNC: _RESYNC}
 _FREE: dict[str, Any] = {"token": None, "owner": None, "leased_until": None, "again": None}
 _queue, _ports = schema.queue, schema.queue_ports
-_waiting = _queue.alias("waiting")  # asked within an UPDATE of the same table
+_other = _queue.alias("other")  # asked within an UPDATE of the same table
 
 
 def touch(
@@ -32,7 +32,8 @@ def touch(
     """Queue keys with their ports, or note on running ones that they must run once more.
 
     A touch makes a row more urgent, never less; only an event ends a wait for a retry. Keys are
-    written in order, so that two writers can never wait for each other.
+    written in order, and before all else in a transaction, so that two writers can never wait for
+    each other. Workers of other processes hear of it with the commit.
     """
     rows = [
         {"key": str(key), "priority": _URGENCY[priority], "ready_at": now, "attempts": 0}
@@ -40,6 +41,7 @@ def touch(
     ]
     if rows:
         connection.execute(_touch(connection), rows)
+        wakeups.announce(connection)
     ports = [
         {"key": str(key), "port_id": port, "handed": False}
         for key in sorted(wanted)
@@ -93,8 +95,8 @@ def lease_next(
 
 def _ready(priority: int, now: datetime) -> ColumnElement[str]:
     return (
-        _first_waiting(priority, _waiting.c.key)
-        .where(_waiting.c.ready_at <= now)
+        _first_waiting(priority, _other.c.key)
+        .where(_other.c.ready_at <= now)
         .with_for_update(skip_locked=True)
         .scalar_subquery()
     )
@@ -103,8 +105,8 @@ def _ready(priority: int, now: datetime) -> ColumnElement[str]:
 def _first_waiting(priority: int, column: ColumnElement[Any]) -> sqlalchemy.Select[Any]:
     return (
         select(column)
-        .where(_waiting.c.token.is_(None), _waiting.c.priority == priority)
-        .order_by(_waiting.c.ready_at, _waiting.c.key)
+        .where(_other.c.token.is_(None), _other.c.priority == priority)
+        .order_by(_other.c.ready_at, _other.c.key)
         .limit(1)
     )
 
@@ -184,10 +186,18 @@ def postpone(
 
 
 def free(connection: sqlalchemy.Connection, expired_at: datetime | None) -> int:
-    """Let leases that ended by a moment wait again, first in line; with None, every lease."""
-    statement = sqlalchemy.update(_queue).where(_queue.c.token.is_not(None)).values(_FREE)
+    """Let leases that ended by a moment wait again, first in line; with None, every lease.
+
+    A row that somebody is writing is left for the next time.
+    """
+    ended = select(_other.c.key).where(_other.c.token.is_not(None))
     if expired_at is not None:
-        statement = statement.where(_queue.c.leased_until <= expired_at)
+        ended = ended.where(_other.c.leased_until <= expired_at)
+    statement = (
+        sqlalchemy.update(_queue)
+        .where(_queue.c.key.in_(ended.with_for_update(skip_locked=True)))
+        .values(_FREE)
+    )
     return connection.execute(statement).rowcount
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import sqlalchemy
 from sqlalchemy import case, select
 
-from provisioner import errors, model, ports
+from provisioner import errors, model
 from provisioner.seal import Seal
 from provisioner.store import codec, database, queueing, schema
 
@@ -19,10 +19,9 @@ _records = schema.records
 class SqlRecords:
     """Implement `ports.Records`; lists come without secrets, single records with them."""
 
-    def __init__(self, base: database.Database, seal: Seal, *, clock: ports.Clock) -> None:
+    def __init__(self, base: database.Database, seal: Seal) -> None:
         self._database = base
         self._seal = seal
-        self._clock = clock
 
     def load(self, key: model.Key) -> model.Record | None:
         """Return the record of a key, its secrets opened."""
@@ -42,7 +41,8 @@ class SqlRecords:
     def known(self) -> tuple[model.Record, ...]:
         """Return every record by namespace, without secrets: they cannot be saved."""
         with self._database.reading() as connection:
-            return tuple(codec.decode(state, {}) for state in _states(connection))
+            states = _states(connection)
+        return tuple(codec.decode(state, {}) for state in states)
 
     def page(self, *, limit: int, after: model.Key | None = None) -> tuple[model.Record, ...]:
         """Return records by key, those behind `after`, without secrets: they cannot be saved."""
@@ -69,8 +69,13 @@ class SqlRecords:
         state, secrets = codec.encode(record)
         sealed = self._seal.seal(json.dumps(secrets)) if secrets else None
         with self._database.writing() as connection:
-            queueing.fence(connection, lease, self._clock())
+            queueing.fence(connection, lease, self._database.now(connection))
             _put(connection, record, state=state, sealed=sealed)
+
+    def confirm(self, lease: model.Lease) -> None:
+        """Raise `LeaseLost` where the lease is no longer ours."""
+        with self._database.reading() as connection:
+            queueing.fence(connection, lease, self._database.now(connection))
 
     def _opened(self, state: str, sealed: str | None) -> model.Record:
         secrets = json.loads(self._seal.open(sealed)) if sealed else {}
@@ -108,10 +113,10 @@ def _by_namespace(
     return None if row is None else (row.state, row.sealed)
 
 
-def _states(connection: sqlalchemy.Connection) -> sqlalchemy.ScalarResult[str]:
+def _states(connection: sqlalchemy.Connection) -> Sequence[str]:
     """Read every record's JSON, by namespace."""
     statement = select(_records.c.state).order_by(_records.c.namespace, _records.c.key)
-    return connection.execute(statement).scalars()
+    return connection.execute(statement).scalars().all()
 
 
 def _page(

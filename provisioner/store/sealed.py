@@ -87,7 +87,8 @@ class SqlSealed:
         with self._database.writing() as connection:
             # The queue before the records, as in every other transaction: else two could wait
             # for each other. Behind events: a revocation must not wait for ten thousand keys.
-            queueing.touch(connection, dict.fromkeys(keys, ()), model.Priority.RESYNC, now)
+            ready_at = self._database.now(connection)
+            queueing.touch(connection, dict.fromkeys(keys, ()), model.Priority.RESYNC, ready_at)
             return sum(self._forget_row(connection, row, now, grace) for row in lost)
 
     @staticmethod

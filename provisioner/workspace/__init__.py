@@ -9,13 +9,13 @@ kept in `.provisioner/`:
     <product id>/          answers.json and render/, the pristine rendering
     staging/<random>/      what is being made; held by a lock, swept when nobody holds it
     archive/<product id>/  workspaces of products that are gone
+    turns/<product id>/    locked by the process that is writing for the product, see `turns`
 """
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import secrets
 import threading
 from collections.abc import Iterator, Mapping
@@ -23,11 +23,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from provisioner import errors, model, names, ports, telemetry
-from provisioner.workspace import blueprint, claims, ground, moving, owned, render
+from provisioner.workspace import blueprint, claims, ground, laying, moving, owned, render, turns
 
 _log = telemetry.Log(__name__)
 
-_PLAIN, _PROGRAM = 0o644, 0o755
 _OPEN_FOLDER, _CLOSED_FOLDER = 0o755, 0o700
 
 
@@ -46,6 +45,16 @@ class CookiecutterWorkspaces:
     def template_digest(self) -> str:
         """Digest the template folder as it is now; `TemplateError` where there is none."""
         return self._template.digest()
+
+    @contextlib.contextmanager
+    def held(self, product_id: str) -> Iterator[None]:
+        """Keep every other process from writing for the product; `Conflict` where one does."""
+        _check_id(product_id)
+        with contextlib.ExitStack() as stack:
+            with self._disk(product_id):
+                root = stack.enter_context(self._opened(make=True))
+                stack.enter_context(turns.take(root, product_id))
+            yield
 
     def owner(self, namespace: str) -> str | None:
         """Return the product id a folder was rendered for; "" for a foreign, non-empty folder.
@@ -75,7 +84,7 @@ class CookiecutterWorkspaces:
             "template_digest": self._template.digest(),
             "context": dict(spec.context),
         }
-        rendering = _without(self._template.render(spec.context, spec.text), files)
+        rendering = laying.without(self._template.render(spec.context, spec.text), files)
         with self._disk(spec.namespace), self._opened(make=True) as root:
             self._make(root, spec, answers, rendering, files)
         _log.info("made a workspace", namespace=spec.namespace, product_id=spec.product_id)
@@ -175,9 +184,9 @@ class CookiecutterWorkspaces:
         self._sweep(root)
         with root.own_folder(claims.PRIVATE) as private, self._staged(private) as stage:
             with stage.make_folder("record", _CLOSED_FOLDER) as record:
-                _record(record, answers, rendering)
+                laying.record(record, answers, rendering)
             with stage.make_folder("workspace", _OPEN_FOLDER, self._owner) as workspace:
-                _lay(workspace, rendering)
+                laying.lay(workspace, rendering)
                 owned.publish(workspace, files)
                 claim = claims.Claim(product_id=spec.product_id, folder=workspace.identity)
             _swap(root, private, stage, spec.namespace, claim)
@@ -258,44 +267,6 @@ def _swap(
     except FileExistsError as exc:
         raise claims.not_ours(namespace) from exc
     claims.write(private, namespace, replace(claim, confirmed=True))
-
-
-def _record(
-    record: ground.Tree, answers: Mapping[str, object], rendering: blueprint.Rendering
-) -> None:
-    record.add("answers.json", (json.dumps(answers, indent=2) + "\n").encode(), _PLAIN)
-    with record.make_folder("render", _OPEN_FOLDER) as pristine:
-        _lay(pristine, rendering)
-    record.sync()
-
-
-def _without(rendering: blueprint.Rendering, files: ports.OwnedFiles) -> blueprint.Rendering:
-    """Leave out what a template puts where our own files go."""
-    ours = {*files.plain, *files.secret}
-    return blueprint.Rendering(
-        folders=tuple(path for path in rendering.folders if path.split("/")[0] != owned.KEYS),
-        files=tuple(
-            file
-            for file in rendering.files
-            if file.path not in ours and file.path.split("/")[0] != owned.KEYS
-        ),
-    )
-
-
-def _lay(tree: ground.Tree, rendering: blueprint.Rendering) -> None:
-    for path in rendering.folders:
-        with tree.make_folder(path, _OPEN_FOLDER):
-            pass
-    tree.add_all(
-        [
-            (file.path, file.data, _PROGRAM if file.executable else _PLAIN)
-            for file in rendering.files
-        ]
-    )
-    for path in rendering.folders:
-        with tree.folder(path) as folder:
-            folder.sync()
-    tree.sync()
 
 
 def _check_id(product_id: str) -> None:

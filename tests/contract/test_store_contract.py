@@ -1,4 +1,4 @@
-"""Ask the same of every store and queue: in memory and in SQLite.
+"""Ask the same of every store and queue: in memory, in SQLite and in PostgreSQL.
 
 Another database joins by a line in `_BUILDERS`.
 """
@@ -20,7 +20,10 @@ from cryptography.fernet import Fernet
 
 from provisioner import errors, model, ports, store, workqueue
 from provisioner.seal import Seal
+from provisioner.store import times
 from tests import memory_store
+
+pytest_plugins = ["tests.database_server"]
 
 EVENT, RESYNC = model.Priority.EVENT, model.Priority.RESYNC
 _SEAL = Seal([Fernet.generate_key().decode()])
@@ -71,6 +74,7 @@ def _of(
         flags=parts.flags,
         history=parts.history,
         clock=clock,
+        single_process=not isinstance(parts, store.Store) or parts.database.single_process,
     )
 
 
@@ -83,28 +87,42 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def _memory(_folder: Path, _migrated: Path) -> Iterator[World]:
+def _memory(_request: pytest.FixtureRequest) -> Iterator[World]:
     clock = memory_store.SettableClock()
     memory = memory_store.MemoryStore(clock=clock)
     yield _of(memory, memory.queue, clock)
 
 
 @contextmanager
-def _sqlite(folder: Path, migrated: Path) -> Iterator[World]:
+def _opened(url: str) -> Iterator[World]:
+    """Open a database whose leases go by a clock that tests set."""
     clock = memory_store.SettableClock()
-    shutil.copy(migrated, folder / "state.db")
-    opened = store.open_store(f"sqlite:///{folder}/state.db", _SEAL, clock=clock)
+    opened = store.open_store(url, _SEAL, clock=clock, time=times.of_process(clock))
     assert opened.database.acquire()
     yield _of(opened, workqueue.SqlWorkqueue(opened.database, clock=clock), clock)
     opened.close()
 
 
-_BUILDERS = {"memory": _memory, "sqlite": _sqlite}
+@contextmanager
+def _sqlite(request: pytest.FixtureRequest) -> Iterator[World]:
+    file: Path = request.getfixturevalue("tmp_path") / "state.db"
+    shutil.copy(request.getfixturevalue("migrated"), file)
+    with _opened(f"sqlite:///{file}") as built:
+        yield built
+
+
+@contextmanager
+def _postgresql(request: pytest.FixtureRequest) -> Iterator[World]:
+    with _opened(request.getfixturevalue("emptied")()) as built:
+        yield built
+
+
+_BUILDERS = {"memory": _memory, "sqlite": _sqlite, "postgresql": _postgresql}
 
 
 @pytest.fixture(params=sorted(_BUILDERS))
-def world(request: pytest.FixtureRequest, tmp_path: Path, migrated: Path) -> Iterator[World]:
-    with _BUILDERS[request.param](tmp_path, migrated) as built:
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    with _BUILDERS[request.param](request) as built:
         yield built
 
 

@@ -121,6 +121,29 @@ def test_a_new_product_gets_a_rendered_folder_with_our_files(bench: Bench) -> No
     assert bench.workspaces.published("sales", _FILES)
 
 
+def test_one_at_a_time_writes_for_a_product_and_different_ones_together(bench: Bench) -> None:
+    with bench.workspaces.held(_ID), bench.workspaces.held(_OTHER):
+        with pytest.raises(errors.Conflict), bench.workspaces.held(_ID):
+            raise AssertionError("two hold it")
+        bench.workspaces.create(_spec(), _FILES)
+    with bench.workspaces.held(_ID):
+        bench.workspaces.publish("sales", _ID, _ROTATED)
+    assert bench.files("sales")[".env"] == "KEY=2\n"
+
+
+def test_what_is_raised_while_a_product_is_held_comes_out_and_frees_it(bench: Bench) -> None:
+    with pytest.raises(FileNotFoundError), bench.workspaces.held(_ID):
+        raise FileNotFoundError
+    with bench.workspaces.held(_ID):
+        assert bench.workspaces.owner("sales") is None
+
+
+@pytest.mark.parametrize("wrong", ["..", "", "sales", "a/b"])
+def test_only_a_product_id_can_be_held(bench: Bench, wrong: str) -> None:
+    with pytest.raises(errors.NameRejected), bench.workspaces.held(wrong):
+        raise AssertionError("held")
+
+
 def test_what_is_not_there_belongs_to_nobody(bench: Bench) -> None:
     assert bench.workspaces.owner("sales") is None
     assert not bench.workspaces.published("sales", _FILES)

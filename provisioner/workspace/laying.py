@@ -1,0 +1,52 @@
+"""Lay a rendering into a folder, and beside it the record of what it was made from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from provisioner import ports
+from provisioner.workspace import blueprint, ground, owned
+
+_PLAIN, _PROGRAM = 0o644, 0o755
+_OPEN_FOLDER = 0o755
+
+
+def without(rendering: blueprint.Rendering, files: ports.OwnedFiles) -> blueprint.Rendering:
+    """Leave out what a template puts where our own files go."""
+    ours = {*files.plain, *files.secret}
+    return blueprint.Rendering(
+        folders=tuple(path for path in rendering.folders if path.split("/")[0] != owned.KEYS),
+        files=tuple(
+            file
+            for file in rendering.files
+            if file.path not in ours and file.path.split("/")[0] != owned.KEYS
+        ),
+    )
+
+
+def lay(tree: ground.Tree, rendering: blueprint.Rendering) -> None:
+    """Write a rendering into an empty folder, durable."""
+    for path in rendering.folders:
+        with tree.make_folder(path, _OPEN_FOLDER):
+            pass
+    tree.add_all(
+        [
+            (file.path, file.data, _PROGRAM if file.executable else _PLAIN)
+            for file in rendering.files
+        ]
+    )
+    for path in rendering.folders:
+        with tree.folder(path) as folder:
+            folder.sync()
+    tree.sync()
+
+
+def record(
+    folder: ground.Tree, answers: Mapping[str, object], rendering: blueprint.Rendering
+) -> None:
+    """Write down what a workspace was made from, and its pristine rendering."""
+    folder.add("answers.json", (json.dumps(answers, indent=2) + "\n").encode(), _PLAIN)
+    with folder.make_folder("render", _OPEN_FOLDER) as pristine:
+        lay(pristine, rendering)
+    folder.sync()
