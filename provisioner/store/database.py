@@ -95,9 +95,12 @@ class Database:
 
 def insert(connection: sqlalchemy.Connection, table: sqlalchemy.Table) -> Insert:
     """Begin an INSERT that can say what to do on a conflict."""
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
+    return insert_into(table, connection.dialect.name)
+
+
+def insert_into(table: sqlalchemy.Table, dialect: str) -> Insert:
+    """Begin the same for a dialect by its name, to be kept."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 @contextlib.contextmanager

@@ -14,6 +14,7 @@ from provisioner import model
 from provisioner.store import database, schema
 
 _deliveries, _outcomes = schema.deliveries, schema.outcomes
+_ADD_DELIVERIES = sqlalchemy.insert(_deliveries)
 _PRUNED_AT_ONCE = 1000
 """Deliveries wait while rows are dropped: a month of them goes in small transactions."""
 
@@ -69,7 +70,7 @@ class SqlHistory:
 def add_deliveries(connection: sqlalchemy.Connection, deliveries: Sequence[model.Delivery]) -> None:
     """Note what arrived and which keys each delivery named."""
     connection.execute(
-        sqlalchemy.insert(_deliveries),
+        _ADD_DELIVERIES,
         [
             {
                 "id": delivery.id,
