@@ -54,9 +54,15 @@ class Log:
     def _emit(
         self, level: int, event: str, keys: Mapping[str, object], *, exc_info: bool = False
     ) -> None:
-        if self._logger.isEnabledFor(level):
-            merged = {**_context.get(), **keys}
-            self._logger.log(level, event, extra={"keys": merged}, exc_info=exc_info)
+        logger = self._logger
+        if logger.isEnabledFor(level):
+            extra = {"keys": {**_context.get(), **keys}}
+            raised = sys.exc_info() if exc_info else None
+            # As `Logger.log` does, but without the walk up the stack for a line number that no
+            # format of ours shows: deliveries are logged by the thousand.
+            logger.handle(
+                logger.makeRecord(logger.name, level, "", 0, event, (), raised, extra=extra)
+            )
 
 
 @contextlib.contextmanager
