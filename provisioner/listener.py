@@ -31,8 +31,8 @@ _log = telemetry.Log(__name__)
 
 _LARGEST_HEAD_BYTES = 16 * 1024
 _MOST_HEADERS = 128
-_MOST_PARTS = 4096
-"""Of a body: one of 1 MiB in pieces of a byte would keep the server busy for half a minute."""
+_MOST_PARTS = 2048
+"""Of a body: one of 1 MiB in pieces of a byte would keep the server busy for a quarter of a minute."""
 _BACKLOG = 2048
 _ACCEPTED_AT_ONCE = 64
 """Connections taken in before those that are there get their turn."""
@@ -79,6 +79,9 @@ class Connection(h11_impl.H11Protocol):
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP; where an answer has begun, there is none to give but the end."""
+        if self.cycle is not None:
+            self.cycle.disconnected = True  # what reads the body learns that it ends here
+            self.cycle.message_event.set()
         if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
             super().send_400_response(msg)
         else:

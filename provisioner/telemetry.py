@@ -114,6 +114,8 @@ def configure(level: str, style: str, stream: TextIO = sys.stderr) -> None:
         logger.handlers = [handler]
         logger.propagate = False
         logger.setLevel(level.upper() if name == _ROOT else logging.WARNING)
+    # It warns of everything that is no HTTP: anybody could fill the disk.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
 
 class Metrics:
