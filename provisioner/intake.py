@@ -73,7 +73,7 @@ class Intake:
 
     def _hold(self, patience: asyncio.Timeout, size: int) -> None:
         """Count what a body holds, and give up the oldest ones as long as that is too much."""
-        if patience.expired():  # given up already, and about to learn of it
+        if patience.when() is not None:  # given up already, and about to learn of it
             return
         self.held_bytes += size - self._arriving.get(patience, 0)
         self._arriving[patience] = size

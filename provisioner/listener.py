@@ -32,7 +32,7 @@ _log = telemetry.Log(__name__)
 _LARGEST_HEAD_BYTES = 16 * 1024
 _MOST_HEADERS = 128
 _MOST_PARTS = 2048
-"""Of a body: one of 1 MiB in pieces of a byte would keep the server busy for a quarter of a minute."""
+"""Of a body: 1 MiB in pieces of a byte would keep the server busy for many seconds."""
 _BACKLOG = 2048
 _ACCEPTED_AT_ONCE = 64
 """Connections taken in before those that are there get their turn."""
