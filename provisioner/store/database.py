@@ -72,6 +72,11 @@ class Database:
         except errors.StoreUnavailable:
             return False
 
+    def tidy(self) -> None:
+        """Give back the room that nothing needs any more; called now and then."""
+        with _translated():
+            self._place.tidy(self._engine)
+
     def close(self) -> None:
         """Close every connection and let another process serve."""
         self._engine.dispose()
