@@ -25,6 +25,7 @@ from provisioner import (
 from provisioner.settings import Settings
 
 if TYPE_CHECKING:
+    from starlette import types
     from starlette.applications import Starlette
 
 _LAST_COMMIT_SECONDS = 6.0
@@ -161,7 +162,7 @@ class Service:
         return well, {**facts, **{name: text for name, text in said.items() if text}}
 
 
-def create_app(parts: assembly.Parts) -> Starlette:
+def create_app(parts: assembly.Parts) -> types.ASGIApp:
     """Build the ASGI application; it closes the parts when it ends."""
     from starlette.applications import Starlette
 
@@ -196,4 +197,4 @@ def create_app(parts: assembly.Parts) -> Starlette:
             observes=parts.observes,
         ),
     ]
-    return Starlette(routes=routes, lifespan=lifespan)
+    return service.receiver.before(Starlette(routes=routes, lifespan=lifespan))

@@ -1,24 +1,29 @@
 """Let concurrent deliveries share one commit: a burst costs few fsyncs.
 
 While one transaction is under way the deliveries that arrive meanwhile wait together; they are
-the next one. Nobody waits for company: a lone delivery is stored at once.
+the next one. Nobody waits for company: a lone delivery is stored at once. One thread does nothing
+else, so that acknowledging never waits for workers that block all the others; it takes the next
+deliveries by itself, because asking the event loop for them would cost more than storing them.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
 
 from provisioner import errors, model, ports, telemetry
 
 _log = telemetry.Log(__name__)
 _LARGEST = 256
 """Deliveries in one transaction: a burst must not make the first of it wait for the last."""
+_Waiting = tuple[model.Delivery, "asyncio.Future[None]"]
 
 
 class Batch:
-    """Store deliveries in shared transactions; `run` does the work and needs a parent."""
+    """Store deliveries in shared transactions; `run` has it done and needs a parent."""
 
     def __init__(
         self, inbox: ports.Inbox, metrics: telemetry.Metrics, on_accepted: Callable[[], None]
@@ -26,57 +31,77 @@ class Batch:
         self._inbox = inbox
         self._metrics = metrics
         self._on_accepted = on_accepted
-        self._waiting: list[tuple[model.Delivery, asyncio.Future[None]]] = []
-        self._arrived = asyncio.Event()
+        self._arrived: list[_Waiting] = []  # in this turn of the loop; handed over at its end
+        self._handed: queue.SimpleQueue[list[_Waiting]] = queue.SimpleQueue()
+        self._taken: deque[_Waiting] = deque()  # the thread's own
+        self._stopping = threading.Event()
         self.running = False
 
     async def put(self, delivery: model.Delivery) -> None:
         """Return once the delivery is durable; raise `StoreUnavailable` where it will not be."""
         if not self.running:
             raise errors.StoreUnavailable("deliveries are not being stored")
-        stored = asyncio.get_running_loop().create_future()
-        self._waiting.append((delivery, stored))
-        self._arrived.set()
+        loop = asyncio.get_running_loop()
+        stored: asyncio.Future[None] = loop.create_future()
+        if not self._arrived:
+            loop.call_soon(self._hand_over)
+        self._arrived.append((delivery, stored))
         await stored
 
     async def run(self) -> None:
-        """Store what waits, until cancelled; what then still waits is refused."""
+        """Store what comes, until cancelled; what then still waits is refused."""
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Future[None] = loop.create_future()
+        self._stopping.clear()
         self.running = True
-        # A thread of its own: acknowledging must not wait for workers that block all the others.
-        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="inbox")
+        threading.Thread(
+            target=self._store_all, args=(loop, ended), name="inbox", daemon=True
+        ).start()
         try:
-            while True:
-                await self._arrived.wait()
-                await self._store_next(thread)
+            await asyncio.shield(ended)
         finally:
-            thread.shutdown(wait=False)
             self.running = False
-            self._answer(self._waiting, errors.StoreUnavailable("the service is stopping"))
-            self._waiting = []
-
-    async def _store_next(self, thread: ThreadPoolExecutor) -> None:
-        batch, self._waiting = self._waiting[:_LARGEST], self._waiting[_LARGEST:]
-        if not self._waiting:
-            self._arrived.clear()
-        deliveries = [delivery for delivery, _ in batch]
-        commit = asyncio.create_task(self._accept(deliveries, thread))
-        try:
-            failure = await asyncio.shield(commit)
-        except asyncio.CancelledError:
+            self._stopping.set()
+            self._hand_over()
             # A thread cannot be stopped: what it commits is still acknowledged.
-            self._answer(batch, await commit)
-            raise
-        self._answer(batch, failure)
-        if failure is None:
-            self._on_accepted()
+            await asyncio.shield(ended)
+            self._refuse_all()
 
-    async def _accept(
-        self, deliveries: list[model.Delivery], thread: ThreadPoolExecutor
-    ) -> errors.StoreUnavailable | None:
+    def _hand_over(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        self._handed.put(arrived)
+
+    def _refuse_all(self) -> None:
+        """Refuse what nobody stores any more."""
+        while not self._handed.empty():
+            self._taken.extend(self._handed.get())
+        _answer(self._taken, errors.StoreUnavailable("the service is stopping"))
+        self._taken.clear()
+
+    def _store_all(
+        self, loop: asyncio.AbstractEventLoop, ended: asyncio.Future[None]
+    ) -> None:  # in the thread
+        try:
+            while not self._stopping.is_set():
+                batch = self._next()
+                failure = self._accept([delivery for delivery, _ in batch]) if batch else None
+                loop.call_soon_threadsafe(self._stored, batch, failure)
+            loop.call_soon_threadsafe(_end, ended)
+        except RuntimeError:
+            _log.warning("the service ended before its last deliveries were stored")
+
+    def _next(self) -> list[_Waiting]:
+        """Wait until something was handed over, and take all of it that fits."""
+        while not self._taken or not self._handed.empty():
+            self._taken.extend(self._handed.get())
+            if self._stopping.is_set():
+                return []
+        return [self._taken.popleft() for _ in range(min(_LARGEST, len(self._taken)))]
+
+    def _accept(self, deliveries: list[model.Delivery]) -> errors.StoreUnavailable | None:
         """Store deliveries in one transaction; return what stood in the way."""
         try:
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(thread, self._inbox.accept, deliveries)
+            self._inbox.accept(deliveries)
         except errors.StoreUnavailable as exc:
             _log.warning("deliveries cannot be stored", deliveries=len(deliveries), reason=exc)
             return exc
@@ -88,15 +113,22 @@ class Batch:
             return unavailable
         return None
 
-    def _answer(
-        self,
-        batch: list[tuple[model.Delivery, asyncio.Future[None]]],
-        failure: errors.StoreUnavailable | None,
-    ) -> None:
-        for _, stored in batch:
-            if stored.done():  # the sender hung up
-                continue
-            if failure is None:
-                stored.set_result(None)
-            else:
-                stored.set_exception(errors.StoreUnavailable(failure.message))
+    def _stored(self, batch: list[_Waiting], failure: errors.StoreUnavailable | None) -> None:
+        _answer(batch, failure)
+        if batch and failure is None:
+            self._on_accepted()
+
+
+def _end(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
+
+
+def _answer(batch: Iterable[_Waiting], failure: errors.StoreUnavailable | None) -> None:
+    for _, stored in batch:
+        if stored.done():  # the sender hung up
+            continue
+        if failure is None:
+            stored.set_result(None)
+        else:
+            stored.set_exception(errors.StoreUnavailable(failure.message))

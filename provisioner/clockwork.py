@@ -12,6 +12,8 @@ from datetime import datetime, timedelta
 
 from provisioner import backoff, errors, model, ports, resync, telemetry
 
+_PRUNE_EVERY = timedelta(minutes=1)
+
 
 class Timers:
     """Free leases that ran out, queue what is due, count, and prune history."""
@@ -37,6 +39,11 @@ class Timers:
         self._metrics = metrics
         self._prune_at: datetime | None = None
 
+    @property
+    def is_behind(self) -> bool:
+        """Tell whether there was more to prune at the last tick."""
+        return self._prune_at is None
+
     def tick(self) -> bool:
         """Do all that is due; tell whether there is anything to work on."""
         now = self._clock()
@@ -48,8 +55,9 @@ class Timers:
         self._metrics.queue.labels("waiting").set(waiting)
         self._metrics.queue.labels("running").set(running)
         if self._prune_at is None or now >= self._prune_at:
-            self._prune_at = now + timedelta(hours=1)
-            self._history.prune(now - self._keep)
+            pruned = self._history.prune(now - self._keep)
+            # One lot a tick: leases that ran out are not kept waiting for a month of rows.
+            self._prune_at = None if pruned else now + _PRUNE_EVERY
         return bool(freed or due)
 
 

@@ -6,6 +6,8 @@ ProvisionerError
    + PayloadTooLarge          413
    + PayloadError             400
    + SignatureError           401
+   + SourceLimited            429, too much from this source was refused
+   + Overfull                 503, too much is arriving at once
  * ReconcileError
    + TemporaryError           retry after `delay_seconds`, or by backoff where that is None
      - PortalUnavailable      the portal did not answer, or not with what its API promises
@@ -95,6 +97,22 @@ class SignatureError(DeliveryError):
     """Refuse a delivery that does not prove where it comes from."""
 
     status_code = 401
+
+
+class SourceLimited(DeliveryError):
+    """Refuse to look, for some seconds, at what a source sends that was refused too often."""
+
+    status_code = 429
+
+    def __init__(self, message: str, *, wait_seconds: int) -> None:
+        super().__init__(message)
+        self.wait_seconds = wait_seconds
+
+
+class Overfull(DeliveryError):
+    """Give up a body that arrives slowly while too many do."""
+
+    status_code = 503
 
 
 class ReconcileError(ProvisionerError):

@@ -136,6 +136,13 @@ _URLS: tuple[_Row, ...] = (
     _Row(_ANY, "/data_product_types|data_product_lifecycles|data_product_settings/**"),
 )
 
+_BY_METHOD = {
+    method: tuple(
+        (row, row.pattern.split("/")[1:]) for row in _URLS if method in row.methods.split()
+    )
+    for method in _ANY.split()
+}
+
 # v2 names what changed, never how: `data_product.event` may be a rename or a deletion. The verbs
 # are those of v0.6.0, which sends the whole thing in `after` and `before`.
 _VERBS = ("event", "created", "updated", "deleted")
@@ -209,12 +216,11 @@ def _look_up(method: str, url: str) -> tuple[str, _Row | None, dict[str, str]]:
     if root is None:
         return "", None, {}
     segments = path.removeprefix(root).split("/", 9)
-    for row in _URLS:
-        if method in row.methods.split():
-            match = _match(row.pattern.split("/")[1:], segments)
-            if match is not None:
-                words, ids = match
-                return f"{method} {root}{'/'.join(words)}", row, ids
+    for row, pattern in _BY_METHOD.get(method, ()):
+        match = _match(pattern, segments)
+        if match is not None:
+            words, ids = match
+            return f"{method} {root}{'/'.join(words)}", row, ids
     return "", None, {}
 
 

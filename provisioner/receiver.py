@@ -1,23 +1,38 @@
 """Take in the portal's webhooks: check, store durably, answer; the work is done afterwards.
 
-The order of the checks is fixed: size, JSON, proof, shape, store. The portal never retries and
-waits five seconds at most, so the answer depends on nothing but our own store; `worker` takes it
-from there. Bodies are never logged: some portals put tokens in them.
+The order of the checks is fixed: size, JSON, proof, shape, store; a source that was refused too
+often is answered before all of them. The portal never retries and waits five seconds at most, so
+the answer depends on nothing but our own store; `worker` takes it from there. Bodies are never
+logged: some portals put tokens in them.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 from starlette import routing, types
 
-from provisioner import batch, errors, events, model, ports, signature, telemetry
+from provisioner import (
+    batch,
+    errors,
+    events,
+    intake,
+    model,
+    ports,
+    signature,
+    sources,
+    telemetry,
+)
 
 _log = telemetry.Log(__name__)
-_LARGEST_BODY_BYTES = 1024 * 1024
+_PATHS = ("/", "/webhook")
+_UNREAD = (errors.PayloadTooLarge, errors.SourceLimited, errors.Overfull)
+"""Errors after which a body is left unread."""
 
 
 class Receiver:
@@ -35,12 +50,15 @@ class Receiver:
         new_id: Callable[[], str],
         metrics: telemetry.Metrics,
         on_accepted: Callable[[], None] = lambda: None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._proofs = proofs
         self._clock = clock
         self._new_id = new_id
         self._metrics = metrics
         self._batch = batch.Batch(inbox, metrics, on_accepted)
+        self._sources = sources.Sources(monotonic=monotonic, on_limited=_say_limited)
+        self._intake = intake.Intake()
 
     @property
     def running(self) -> bool:
@@ -53,36 +71,80 @@ class Receiver:
 
     def routes(self) -> list[routing.Route]:
         """Return the routes that deliveries arrive on."""
-        return [routing.Route(path, self, methods=["POST"]) for path in ("/", "/webhook")]
+        return [routing.Route(path, self, methods=["POST"]) for path in _PATHS]
+
+    def before(self, application: types.ASGIApp) -> types.ASGIApp:
+        """Return an application that answers deliveries at once and leaves all else to another."""
+
+        async def answer(scope: types.Scope, receive: types.Receive, send: types.Send) -> None:
+            delivered = scope["type"] == "http" and scope["method"] == "POST"
+            chosen = self if delivered and scope["path"] in _PATHS else application
+            await chosen(scope, receive, send)
+
+        return answer
 
     async def __call__(self, scope: types.Scope, receive: types.Receive, send: types.Send) -> None:
         """Answer one delivery."""
         started = time.perf_counter()
-        wire = "unknown"
+        answer = _Answer(send, self._metrics)
         try:
-            body = await _read(scope, receive)
-            if body is None:
-                self._metrics.deliveries.labels(wire, "disconnected").inc()
+            event = await self._take(scope, receive)
+            if event is None:
+                answer.count("disconnected")
                 return
-            message = _decode(body)
-            arrived = signature.Arrived(
-                message=message, headers=scope["headers"], body=body, at=self._clock()
-            )
-            signature.verify(arrived, self._proofs)
-            event = _understand(message)
-            wire = event.wire.value
+            answer.wire = event.wire.value
             await self._store(event)
         except errors.DeliveryError as exc:
-            _log.warning("delivery refused", status=exc.status_code, reason=exc.message)
-            await self._answer(send, wire, exc.status_code, {"error": exc.message})
+            await answer.refuse(exc)
         except errors.StoreUnavailable as exc:
-            await self._answer(send, wire, 503, {"error": exc.message})
+            await answer.give(503, {"error": exc.message})
         except asyncio.CancelledError:
-            await self._answer(send, wire, 503, {"error": "the service is stopping"})
+            await answer.give(503, {"error": "the service is stopping"})
             raise
         else:
             self._metrics.acknowledge_seconds.observe(time.perf_counter() - started)
-            await self._answer(send, wire, 200, {"status": "accepted"})
+            await answer.give(200, {"status": "accepted"})
+
+    async def _take(self, scope: types.Scope, receive: types.Receive) -> events.Event | None:
+        """Read a delivery and check it; None where the sender hung up.
+
+        Whether a source must wait is asked twice: before its body costs memory, and when it is
+        whole, for it may have come with many others.
+        """
+        source, size = sources.name(scope.get("client")), 0
+        try:
+            self._let_in(source, intake.announced(scope["headers"]))
+            body = await self._intake.read(receive)
+            if body is None:
+                return None
+            self._let_in(source, len(body))
+            size = len(body)
+            event = self._check(scope["headers"], body)
+        except errors.SourceLimited:
+            raise
+        except errors.DeliveryError as exc:
+            _log.warning("delivery refused", status=exc.status_code, reason=exc.message)
+            self._sources.refused(source, size)
+            raise
+        self._sources.accepted(source)
+        return event
+
+    def _let_in(self, source: str, size: int) -> None:
+        wait_seconds = self._sources.wait_seconds(source, size)
+        if wait_seconds:
+            raise errors.SourceLimited(
+                "too much from this address was refused", wait_seconds=wait_seconds
+            )
+
+    def _check(self, headers: signature.Headers, body: bytes) -> events.Event:
+        """Parse and verify; what was parsed may be large and is gone when this returns."""
+        with _uncollected():
+            message = _decode(body)
+            arrived = signature.Arrived(
+                message=message, headers=headers, body=body, at=self._clock()
+            )
+            signature.verify(arrived, self._proofs)
+            return _understand(message)
 
     async def _store(self, event: events.Event) -> None:
         delivery = model.Delivery(
@@ -103,39 +165,62 @@ class Receiver:
             keys=len(delivery.touched.keys),
         )
 
-    async def _answer(
-        self, send: types.Send, wire: str, status_code: int, answer: dict[str, str]
+
+class _Answer:
+    """Answer one delivery, and count what it got."""
+
+    def __init__(self, send: types.Send, metrics: telemetry.Metrics) -> None:
+        self._send = send
+        self._metrics = metrics
+        self.wire = "unknown"
+
+    def count(self, status: str) -> None:
+        """Count an answer."""
+        self._metrics.deliveries.labels(self.wire, status).inc()
+
+    async def refuse(self, error: errors.DeliveryError) -> None:
+        """Answer with an error; where the rest of the body is never read, hang up."""
+        headers = []
+        if isinstance(error, errors.SignatureError):
+            headers.append((b"www-authenticate", b'Basic realm="webhook"'))
+        if isinstance(error, errors.SourceLimited):
+            headers.append((b"retry-after", str(error.wait_seconds).encode()))
+        if isinstance(error, _UNREAD):
+            headers.append((b"connection", b"close"))
+        await self.give(error.status_code, {"error": error.message}, headers)
+
+    async def give(
+        self, status_code: int, answer: dict[str, str], more: Sequence[tuple[bytes, bytes]] = ()
     ) -> None:
-        self._metrics.deliveries.labels(wire, str(status_code)).inc()
+        """Answer with a status and a JSON object."""
+        self.count(str(status_code))
         body = json.dumps(answer).encode()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
+            *more,
         ]
-        if status_code == errors.SignatureError.status_code:
-            headers.append((b"www-authenticate", b'Basic realm="webhook"'))
-        if status_code == errors.PayloadTooLarge.status_code:
-            headers.append((b"connection", b"close"))  # the rest of the body is never read
-        await send({"type": "http.response.start", "status": status_code, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await self._send({"type": "http.response.start", "status": status_code, "headers": headers})
+        await self._send({"type": "http.response.body", "body": body})
 
 
-async def _read(scope: types.Scope, receive: types.Receive) -> bytes | None:
-    """Read a body up to the limit, not a byte beyond; None where the sender hung up."""
-    for name, value in scope["headers"]:
-        # isdigit of bytes knows ASCII alone; more than 9 digits are over the limit anyway.
-        if name == b"content-length" and value.isdigit() and int(value[:9]) > _LARGEST_BODY_BYTES:
-            raise errors.PayloadTooLarge("a delivery is 1 MiB at most")
-    body = bytearray()
-    while True:
-        part = await receive()
-        if part["type"] == "http.disconnect":
-            return None
-        body += part.get("body", b"")
-        if len(body) > _LARGEST_BODY_BYTES:
-            raise errors.PayloadTooLarge("a delivery is 1 MiB at most")
-        if not part.get("more_body", False):
-            return bytes(body)
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """Let no garbage be collected: among a million new lists it takes five times as long.
+
+    There is none to find: what JSON makes holds no cycles.
+    """
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collects:
+            gc.enable()
+
+
+def _say_limited(source: str) -> None:
+    _log.warning("too much from a source was refused: it has to wait", source=source)
 
 
 def _decode(body: bytes) -> object:

@@ -11,7 +11,6 @@ others none may be wrong and at least one must verify.
 from __future__ import annotations
 
 import base64
-import hashlib
 import hmac
 import json
 from collections.abc import Callable, Sequence
@@ -86,7 +85,7 @@ def _signed_form(message: object) -> bytes:
 
 
 def _digest(signed_form: bytes, secret: str) -> bytes:
-    return hmac.new(secret.encode(), signed_form, hashlib.sha512).hexdigest().encode()
+    return hmac.digest(secret.encode(), signed_form, "sha512").hex().encode()
 
 
 def _check_sign(arrived: Arrived, proofs: Proofs) -> bool:

@@ -54,9 +54,15 @@ class Log:
     def _emit(
         self, level: int, event: str, keys: Mapping[str, object], *, exc_info: bool = False
     ) -> None:
-        if self._logger.isEnabledFor(level):
-            merged = {**_context.get(), **keys}
-            self._logger.log(level, event, extra={"keys": merged}, exc_info=exc_info)
+        logger = self._logger
+        if logger.isEnabledFor(level):
+            extra = {"keys": {**_context.get(), **keys}}
+            raised = sys.exc_info() if exc_info else None
+            # As `Logger.log` does, but without the walk up the stack for a line number that no
+            # format of ours shows: deliveries are logged by the thousand.
+            logger.handle(
+                logger.makeRecord(logger.name, level, "", 0, event, (), raised, extra=extra)
+            )
 
 
 @contextlib.contextmanager
@@ -108,6 +114,8 @@ def configure(level: str, style: str, stream: TextIO = sys.stderr) -> None:
         logger.handlers = [handler]
         logger.propagate = False
         logger.setLevel(level.upper() if name == _ROOT else logging.WARNING)
+    # It warns of everything that is no HTTP: anybody could fill the disk.
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)
 
 
 class Metrics:

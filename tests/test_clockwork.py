@@ -81,7 +81,7 @@ def test_leases_that_ran_out_are_freed() -> None:
     assert world.store.queue.lease("living") is not None
 
 
-def test_old_history_is_pruned_every_hour() -> None:
+def test_old_history_is_pruned() -> None:
     world = World()
     world.remember()
     world.timers.tick()

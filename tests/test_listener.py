@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import subprocess
 import sys
 from collections.abc import Awaitable, Callable
@@ -8,9 +9,11 @@ from typing import Any
 
 import pytest
 import uvicorn
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from provisioner import listener
+from provisioner import crowd, listener
 
 _WHOLE = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 _Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter, ServerState], Awaitable[None]]
@@ -57,7 +60,7 @@ def talk(connection: type[listener.Connection], conversation: _Talk) -> None:
 async def rest(reader: asyncio.StreamReader) -> bytes:
     try:
         return await reader.read()
-    except ConnectionResetError:
+    except ConnectionError:
         return b""
 
 
@@ -138,3 +141,111 @@ def test_a_thread_in_a_call_does_not_hold_the_process(code: int) -> None:
 
 def test_nothing_is_cut_short_where_no_thread_is_left() -> None:
     listener.leave(1)
+
+
+_CHUNKED = b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        b"\x00\xff\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\n" + b"a: b\r\n" * 200 + b"\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nX: " + b"x" * 20_000,
+        _CHUNKED + b"1\r\n \r\n" * 3000,
+        _CHUNKED + b"zz\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
+    ],
+    ids=["junk", "many headers", "long header", "crumbs", "no chunk", "negative", "two lengths"],
+)
+def test_what_is_no_request_of_ours_is_refused_and_ends_the_connection(sent: bytes) -> None:
+    async def conversation(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _state: ServerState
+    ) -> None:
+        writer.write(sent)
+        assert (await rest(reader)).startswith(b"HTTP/1.1 400 ")
+
+    talk(listener.Connection, conversation)
+
+
+def test_a_body_in_many_parts_is_read() -> None:
+    async def conversation(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _state: ServerState
+    ) -> None:
+        writer.write(_CHUNKED + b"1\r\n \r\n" * 1000 + b"0\r\n\r\n")
+        assert b"200 OK" in await reader.readuntil(b"done\r\n0\r\n\r\n")
+
+    talk(listener.Connection, conversation)
+
+
+def test_an_answer_leaves_in_one_piece() -> None:
+    async def conversation(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _state: ServerState
+    ) -> None:
+        writer.write(_WHOLE)
+        assert (await reader.read(4096)).endswith(b"0\r\n\r\n")
+
+    talk(listener.Connection, conversation)
+
+
+def test_one_connection_too_many_ends_the_one_that_waits_longest() -> None:
+    class Few(listener.Connection):
+        crowd = crowd.Crowd(1)
+
+    async def conversation(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, state: ServerState
+    ) -> None:
+        writer.write(_WHOLE)
+        await reader.readuntil(b"done\r\n0\r\n\r\n")
+        host, port = writer.get_extra_info("peername")
+        other_reader, other = await asyncio.open_connection(host, port)
+        assert await rest(reader) == b""
+        other.write(_WHOLE)
+        assert b"200 OK" in await other_reader.readuntil(b"done\r\n0\r\n\r\n")
+        other.close()
+
+    talk(Few, conversation)
+
+
+_pieces = st.sampled_from(
+    [
+        _WHOLE,
+        _WHOLE[:-1],
+        _CHUNKED,
+        b"2\r\n{}\r\n0\r\n\r\n",
+        b"1\r\n{\r\n",
+        b"fffffffffffffffff\r\n",
+        b"GET / HTTP/1.0\r\n\r\n",
+        b"Expect: 100-continue\r\n",
+        b"Connection: upgrade\r\nUpgrade: websocket\r\n",
+        b"\r\n",
+        b"\r\n\r\n",
+    ]
+) | st.binary(max_size=40)
+
+
+@given(st.lists(_pieces, max_size=6), st.booleans())
+@settings(deadline=None)
+def test_whatever_the_bytes_the_connection_ends_and_nothing_breaks(
+    pieces: list[bytes], at_once: bool
+) -> None:
+    broken: list[object] = []
+
+    async def conversation(
+        reader: asyncio.StreamReader, writer: asyncio.StreamWriter, _state: ServerState
+    ) -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: broken.append(context))
+        with contextlib.suppress(OSError):  # it may have ended already
+            for piece in pieces:
+                writer.write(piece)
+                if not at_once:
+                    await writer.drain()
+                    await asyncio.sleep(0)
+            writer.write_eof()
+        answered = await rest(reader)
+        assert b"HTTP/1.1 500" not in answered
+
+    talk(Impatient, conversation)
+
+    assert broken == []

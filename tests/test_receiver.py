@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import itertools
 import json
 import threading
@@ -236,7 +237,7 @@ class Sender:
         self.parts = parts
         self.asked = 0
         self.sent: list[dict[str, Any]] = []
-        self.scope = {
+        self.scope: dict[str, Any] = {
             "type": "http",
             "method": "POST",
             "path": "/webhook",
@@ -567,3 +568,87 @@ def test_a_sender_that_the_stop_interrupts_is_told_to_come_back() -> None:
     asyncio.run(run())
 
     assert sent[0]["status"] == 503
+
+
+def test_a_source_that_sends_wrong_proofs_is_told_to_wait_before_it_is_read() -> None:
+    large = Sender(iter([part(b"[]" + b" " * (_MIB - 2), more=False)]), {b"sign": b"wrong"})
+    refused = Sender(itertools.repeat(part(b"x")), {b"content-length": str(_MIB).encode()})
+    honest = Sender(
+        iter([part(encode(_CALL), more=False)]),
+        {b"sign": signature.sign(_CALL, _SECRET).encode()},
+    )
+    honest.scope["client"] = ("192.0.2.1", 1)
+
+    async def conversation(edge: Edge) -> None:
+        for _ in range(2):
+            large.parts = iter([part(b"[]" + b" " * (_MIB - 2), more=False)])
+            await large.speak(edge)
+        for sender in (refused, honest):
+            await sender.speak(edge)
+        assert edge.count("unknown", "429") == 1
+
+    talk(_SIGNED, conversation)
+
+    assert [each["status"] for each in large.sent if "status" in each] == [401, 401]
+    headers = dict(refused.sent[0]["headers"])
+    assert (refused.status, refused.asked) == (429, 0)
+    assert int(headers[b"retry-after"]) >= 1
+    assert headers[b"connection"] == b"close"
+    assert honest.status == 200
+
+
+def test_a_source_may_not_pass_its_limit_with_many_bodies_at_once() -> None:
+    gate = asyncio.Event()
+
+    async def late(sender: Sender, edge: Edge) -> None:
+        async def receive() -> dict[str, Any]:
+            await gate.wait()
+            return await sender.receive()
+
+        await edge.receiver(sender.scope, receive, sender.send)
+
+    senders = [
+        Sender(iter([part(b"[]" + b" " * (_MIB - 2), more=False)]), {b"sign": b"wrong"})
+        for _ in range(5)
+    ]
+
+    async def conversation(edge: Edge) -> None:
+        under_way = [asyncio.create_task(late(sender, edge)) for sender in senders]
+        await settle()
+        gate.set()
+        await asyncio.gather(*under_way)
+
+    talk(_SIGNED, conversation)
+
+    assert [sender.status for sender in senders] == [401, 401, 429, 429, 429]
+
+
+def test_deliveries_are_answered_before_another_application() -> None:
+    seen: list[str] = []
+
+    async def other(scope: Any, _receive: Any, send: Any) -> None:
+        seen.append(f"{scope['method']} {scope['path']}")
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def conversation(edge: Edge) -> None:
+        transport = httpx.ASGITransport(app=edge.receiver.before(other))
+        async with httpx.AsyncClient(transport=transport, base_url="http://edge") as client:
+            for method, path in (("POST", "/"), ("POST", "/webhook"), ("GET", "/"), ("POST", "/x")):
+                await client.request(method, path, json=_CALL)
+
+    edge = talk(_OPEN, conversation)
+
+    assert len(edge.inbox.stored) == 2
+    assert seen == ["GET /", "POST /x"]
+
+
+@pytest.mark.parametrize("collects", [True, False])
+def test_garbage_is_collected_afterwards_as_before(collects: bool) -> None:
+    was = gc.isenabled()
+    try:
+        (gc.enable if collects else gc.disable)()
+        deliver(b"{")
+        assert gc.isenabled() is collects
+    finally:
+        (gc.enable if was else gc.disable)()

@@ -140,4 +140,4 @@ class History(Protocol):
         """Return a key's newest outcomes first."""
 
     def prune(self, before: datetime) -> int:
-        """Drop what is older; return how many rows went."""
+        """Drop a lot of what is older; return how many rows went, 0 when all have."""

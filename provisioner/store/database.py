@@ -79,6 +79,11 @@ class Database:
         except errors.StoreUnavailable:
             return False
 
+    def tidy(self) -> None:
+        """Give back the room that nothing needs any more; called now and then."""
+        with _translated():
+            self._place.tidy(self._engine)
+
     def close(self) -> None:
         """Close every connection and let another process serve."""
         self.wake_ups.close()
@@ -123,9 +128,12 @@ def migrate(url: str, *, clock: ports.Clock) -> str:
 
 def insert(connection: sqlalchemy.Connection, table: sqlalchemy.Table) -> Insert:
     """Begin an INSERT that can say what to do on a conflict."""
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
+    return insert_into(table, connection.dialect.name)
+
+
+def insert_into(table: sqlalchemy.Table, dialect: str) -> Insert:
+    """Begin the same for a dialect by its name, to be kept."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 @contextlib.contextmanager

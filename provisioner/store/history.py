@@ -14,8 +14,10 @@ from provisioner import model
 from provisioner.store import database, schema
 
 _deliveries, _outcomes = schema.deliveries, schema.outcomes
+_ADD_DELIVERIES = sqlalchemy.insert(_deliveries)
 _PRUNED_AT_ONCE = 1000
-"""Deliveries wait while rows are dropped: a month of them goes in small transactions."""
+"""Deliveries wait while rows are dropped: a month of them goes in small transactions, with time
+between them for whoever waits."""
 
 
 class SqlHistory:
@@ -46,31 +48,27 @@ class SqlHistory:
         return [_shown(dict(row)) for row in rows]
 
     def prune(self, before: datetime) -> int:
-        """Drop what is older; return how many rows went."""
-        return self._prune(_deliveries, _deliveries.c.received_at, before) + self._prune(
-            _outcomes, _outcomes.c.at, before
-        )
+        """Drop a lot of what is older; return how many rows went."""
+        pruned = self._prune(_deliveries, _deliveries.c.received_at, before)
+        pruned += self._prune(_outcomes, _outcomes.c.at, before)
+        self._database.tidy()
+        return pruned
 
     def _prune(
         self, table: sqlalchemy.Table, moment: sqlalchemy.Column[datetime], before: datetime
     ) -> int:
-        """Drop the old rows of one table, some at a time."""
+        """Drop old rows of one table."""
         old = select(table.c.row_id).where(moment < before).limit(_PRUNED_AT_ONCE)
         old = old.with_for_update(skip_locked=True)  # every replica prunes
         statement = sqlalchemy.delete(table).where(table.c.row_id.in_(old))
-        total = 0
-        while True:
-            with self._database.writing() as connection:
-                dropped = connection.execute(statement).rowcount
-            total += dropped
-            if dropped < _PRUNED_AT_ONCE:
-                return total
+        with self._database.writing() as connection:
+            return connection.execute(statement).rowcount
 
 
 def add_deliveries(connection: sqlalchemy.Connection, deliveries: Sequence[model.Delivery]) -> None:
     """Note what arrived and which keys each delivery named."""
     connection.execute(
-        sqlalchemy.insert(_deliveries),
+        _ADD_DELIVERIES,
         [
             {
                 "id": delivery.id,

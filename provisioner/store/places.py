@@ -24,6 +24,8 @@ from provisioner import errors, ports
 from provisioner.store import times, wakeups
 
 _BUSY_SECONDS = 5.0
+_LARGEST_LOG_BYTES = 16 * 1024 * 1024
+_TIDY_MILLISECONDS = 200
 _POOL: dict[str, Any] = {"pool_size": 8, "max_overflow": 16, "pool_timeout": 10}
 _MIGRATION_LOCK = 0x70726F76
 _MIGRATION_SECONDS = 120
@@ -64,6 +66,9 @@ class Place(Protocol):
 
     def turn(self) -> AbstractContextManager[object]:
         """Let writers of this process wait for each other."""
+
+    def tidy(self, engine: sqlalchemy.Engine) -> None:
+        """Give back the room that nothing needs any more."""
 
     def claim(self) -> bool:
         """Become the one that serves, if nobody else does."""
@@ -124,6 +129,25 @@ class SqliteFile:
     def turn(self) -> AbstractContextManager[object]:
         """Queue writers on a lock that wakes them at once; SQLite's own waiting sleeps."""
         return self._turn
+
+    def tidy(self, engine: sqlalchemy.Engine) -> None:
+        """Empty the log where it has grown; SQLite does so only at a moment when nobody reads.
+
+        Rows that were dropped leave pages in the file which the next rows fill.
+        """
+        log = self._path.with_name(f"{self._path.name}-wal")
+        try:
+            if log.stat().st_size <= _LARGEST_LOG_BYTES:
+                return
+        except FileNotFoundError:
+            return
+        with self._turn, contextlib.closing(engine.raw_connection()) as connection:
+            cursor = connection.cursor()
+            # Writers wait meanwhile, so whoever reads for long is left alone.
+            cursor.execute(f"PRAGMA busy_timeout = {_TIDY_MILLISECONDS}")
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor.fetchall()
+            cursor.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
 
     def claim(self) -> bool:
         """Take the lock file for the life of this process."""
@@ -202,6 +226,9 @@ class PostgresServer:
     def turn(self) -> AbstractContextManager[object]:
         """Let the server order writers."""
         return contextlib.nullcontext()
+
+    def tidy(self, engine: sqlalchemy.Engine) -> None:
+        """Leave it to the server, which vacuums by itself."""
 
     def claim(self) -> bool:
         """Let everybody serve."""

@@ -6,6 +6,7 @@ urgent touch since the run began. Ports lie beside their key; `handed` ones are 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -40,7 +41,7 @@ def touch(
         for key in sorted(wanted)
     ]
     if rows:
-        connection.execute(_touch(connection), rows)
+        connection.execute(_touch(connection.dialect.name), rows)
         wakeups.announce(connection)
     ports = [
         {"key": str(key), "port_id": port, "handed": False}
@@ -48,19 +49,16 @@ def touch(
         for port in sorted(wanted[key])
     ]
     if ports:
-        new = database.insert(connection, _ports)
-        connection.execute(
-            new.on_conflict_do_update(
-                index_elements=[_ports.c.key, _ports.c.port_id],
-                set_={"handed": new.excluded.handed},
-            ),
-            ports,
-        )
+        connection.execute(_add_port(connection.dialect.name), ports)
 
 
-def _touch(connection: sqlalchemy.Connection) -> database.Insert:
-    """Build the upsert of one key; a touch that changes nothing writes nothing."""
-    new = database.insert(connection, _queue)
+@functools.cache
+def _touch(dialect: str) -> database.Insert:
+    """Build the upsert of one key, once: every delivery waits for it.
+
+    A touch that changes nothing writes nothing.
+    """
+    new = database.insert_into(_queue, dialect)
     priority, now = new.excluded.priority, new.excluded.ready_at
     waits, runs = _queue.c.token.is_(None), _queue.c.token.is_not(None)
     hurries = and_(waits, priority == _EVENT, _queue.c.ready_at > now)
@@ -74,6 +72,16 @@ def _touch(connection: sqlalchemy.Connection) -> database.Insert:
             "again": case((repeats, priority), else_=_queue.c.again),
         },
         where=or_(hurries, repeats, rises),
+    )
+
+
+@functools.cache
+def _add_port(dialect: str) -> database.Insert:
+    """Build the upsert of one port of a key."""
+    new = database.insert_into(_ports, dialect)
+    return new.on_conflict_do_update(
+        index_elements=[_ports.c.key, _ports.c.port_id],
+        set_={"handed": new.excluded.handed},
     )
 
 
