@@ -18,6 +18,8 @@ class Progress:
     applied: list[str] = field(default_factory=list)
     """Actions carried out: `step:verb`."""
     conditions: list[model.Condition] = field(default_factory=list)
+    withheld: bool = False
+    """An optional step was refused to take something away: it is to be tried again."""
 
 
 class Applying:
@@ -40,7 +42,8 @@ class Applying:
         for step in reversed(self._steps):
             actions = step.plan(run.desired, run.record, self._clock())
             try:
-                self._carry_out(step, (each for each in actions if each.urgent), run, progress)
+                urgent = (each for each in actions if each.urgent)
+                progress.withheld |= not self._carry_out(step, urgent, run, progress)
             except (errors.TemporaryError, errors.PermanentError) as error:
                 failures.append(error)
         if failures:
@@ -58,8 +61,8 @@ class Applying:
         actions: Iterable[model.Action],
         run: protocol.Run,
         progress: Progress,
-    ) -> None:
-        """Carry actions out in order; an optional step's refusal is a condition."""
+    ) -> bool:
+        """Carry actions out in order; an optional step's refusal is a condition, and False."""
         for action in actions:
             try:
                 self._apply_one(step, action, run, progress)
@@ -69,7 +72,8 @@ class Applying:
                 refused = obstacles.condition(error.condition, str(error), self._clock())
                 progress.conditions.append(refused)
                 _log.warning("optional step refused", step=step.name, reason=str(error))
-                return
+                return False
+        return True
 
     def _apply_one(
         self, step: protocol.Step, action: model.Action, run: protocol.Run, progress: Progress

@@ -184,7 +184,9 @@ class Reconciler:
                 raise
             self._asks.forget(_answered(run), lease)
             return self._outcome(run, "condition", progress.applied, str(error))
-        self._finish(run, progress.conditions, settled=True, proven=proves)
+        self._finish(
+            run, progress.conditions, settled=True, final=not progress.withheld, proven=proves
+        )
         self._asks.forget(_answered(run), lease)
         return self._outcome(run, "done", progress.applied, "")
 
@@ -221,12 +223,13 @@ class Reconciler:
         conditions: Sequence[model.Condition],
         *,
         settled: bool,
+        final: bool = True,
         proven: bool = False,
     ) -> None:
         """Store what the run found out; nothing is written where nothing changed.
 
-        Without settling, the next resync looks again even if the portal says nothing new, and
-        grants start and end on their day all the same.
+        Without settling, or where that is not `final`, the next resync looks again even if the
+        portal says nothing new; grants start and end on their day all the same.
         """
         wanted, product = run.desired, run.desired.product
         gone = wanted.phase is model.Phase.GONE
@@ -237,11 +240,11 @@ class Reconciler:
             purged_at=run.record.purged_at if gone else None,
             purging=run.record.purging and gone,
         )
-        final = settled
+        final = final and settled
         if product and product.namespace != record.namespace and not gone:
             conditions = [*conditions, obstacles.renamed(product, record, self._clock())]
             # Whatever is in the way may go without our hearing of it.
-            final = settled and wanted.phase is not model.Phase.ACTIVE
+            final = final and wanted.phase is not model.Phase.ACTIVE
         conditions = [*conditions, *obstacles.drifted(record.drift)]
         verified_at = self._clock() if proven else record.verified_at
         run.save(
@@ -287,11 +290,13 @@ def _open_prefixes(record: model.Record) -> tuple[str, ...]:
 
 def _answered(run: protocol.Run) -> dict[model.Ask, datetime]:
     """Return what was asked and had its turn; a new key is asked for until there is one."""
-    issued_at = run.record.credentials.issued_at
-    renewed = {
-        ask
-        for ask in (model.Ask.ROTATE, model.Ask.COMPROMISED)
-        if run.desired.phase is model.Phase.ACTIVE
-        and (issued_at is None or issued_at < run.desired.asks.get(ask, issued_at))
-    }
-    return {ask: at for ask, at in run.desired.asks.items() if ask not in renewed}
+    held = run.record.credentials
+
+    def waits(ask: model.Ask, asked_at: datetime) -> bool:
+        renews = ask in (model.Ask.ROTATE, model.Ask.COMPROMISED)
+        if not renews or run.desired.phase is not model.Phase.ACTIVE:
+            return False
+        old = held.issued_at is None or held.issued_at < asked_at
+        return old or (ask is model.Ask.COMPROMISED and held.leak_at != asked_at)
+
+    return {ask: at for ask, at in run.desired.asks.items() if not waits(ask, at)}

@@ -81,11 +81,10 @@ def run_once(duty: Duty, lease: model.Lease, guard: Callable[[], None]) -> model
     """
     with telemetry.bound(key=str(lease.key), reconcile_id=uuid.uuid4().hex[:12]):
         try:
-            if lease.ports:
-                touched = resync.expand(duty.portal, lease)
-                duty.queue.touch(touched, model.Priority.EVENT)
-                duty.wake()
+            unlisted = _touch_consumers(duty, lease)
             outcome = duty.reconciler.reconcile(lease, guard)
+            if unlisted is not None:
+                raise unlisted
         except errors.LeaseLost:
             raise
         except errors.TemporaryError as error:
@@ -103,13 +102,31 @@ def run_once(duty: Duty, lease: model.Lease, guard: Callable[[], None]) -> model
         return outcome
 
 
+def _touch_consumers(duty: Duty, lease: model.Lease) -> errors.TemporaryError | None:
+    """Queue the consumers of the touched ports; return why the portal cannot list them now.
+
+    What has ended or leaked is taken away all the same: the reconcile waits for no listing.
+    """
+    if not lease.ports:
+        return None
+    try:
+        touched = resync.expand(duty.portal, lease)
+    except errors.TemporaryError as error:
+        return error
+    duty.queue.touch(touched, model.Priority.EVENT)
+    duty.wake()
+    return None
+
+
 def _again(
     duty: Duty, lease: model.Lease, message: str, delay_seconds: float | None
 ) -> model.Outcome:
-    """Queue a retry after the delay the error asks for, or by backoff."""
-    delay = delay_seconds
-    if delay is None:
-        delay = backoff.backoff_seconds(lease.attempts, jitter=random.random)
+    """Queue a retry by backoff, and not before the delay that the error asks for.
+
+    What asks for a short one may fail for days.
+    """
+    delay = backoff.backoff_seconds(lease.attempts, jitter=random.random)
+    delay = max(delay, delay_seconds or 0.0)
     next_at = duty.clock() + timedelta(seconds=delay)
     outcome = model.Outcome(key=lease.key, status="retry", message=message, next_at=next_at)
     duty.queue.retry(lease, outcome, delay)

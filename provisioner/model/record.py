@@ -51,6 +51,8 @@ class Credentials:
     """Of the policy the engine holds as far as we know; empty = unknown."""
     doubted: bool = False
     """`current` was found dead or not working: it is replaced without waiting for its age."""
+    leak_at: datetime | None = None
+    """Of the report of a leak for which every key was killed."""
     grants_digest: str = ""
     """Of the grants `current` was issued for: a change rotates (PROV_ROTATE_ON_GRANT)."""
 

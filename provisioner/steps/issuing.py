@@ -39,10 +39,12 @@ class Issuing:
     def record_intent(self, run: protocol.Run) -> None:
         """Write down that a key will be made, and which one where we choose it."""
         held = run.record.credentials
+        leak_at = run.desired.asks.get(model.Ask.COMPROMISED)
         key = self._new_key() if self._issuer.chooses_key_ids else None
         run.hold(
             principal=held.principal or names.principal(run.record.namespace, run.record.key.id),
             generation=held.generation + 1,
+            leak_at=held.leak_at if held.principal else leak_at,  # there was nothing to kill
             pending=model.Pending(intent_at=run.now(), key=key),
         )
 
@@ -50,7 +52,8 @@ class Issuing:
         """Delete keys of our principal that the store does not know, forget one that is gone.
 
         One made after the intent is a crashed run's, for the lease of that run has ended; any
-        other is given a minute, in which somebody may still be writing it down.
+        other is given a minute, in which somebody may still be writing it down. Where the store
+        knows no key at all it was lost, and `.env` may hold one of those: they are left to retire.
         """
         held = run.record.credentials
         principal = protocol.principal(run.record)
@@ -58,16 +61,12 @@ class Issuing:
         if held.pending and held.pending.made and not _lists(listed, held.pending.key):
             run.hold(pending=dataclasses.replace(held.pending, key=None, made=False))
             raise errors.Conflict("the new key is gone; another is made", delay_seconds=1.0)
-        known = {retiring.key_id for retiring in held.retiring}
-        known |= {key.id for key in (held.current, held.pending and held.pending.key) if key}
         young = False
-        for key in listed:
-            if key.id in known:
-                continue
-            if self._is_stray(key, held.pending, run.now()):
+        for key in _unknown(listed, held):
+            if self._is_stray(key, held, run.now()):
                 run.effect(SETTLE)
                 self._issuer.delete_key(principal, key.id)
-            else:
+            elif not _store_was_lost(held):
                 young = True
         if young:
             raise errors.Conflict(
@@ -76,12 +75,13 @@ class Issuing:
             )
 
     @staticmethod
-    def _is_stray(key: ports.IssuedKey, intent: model.Pending | None, now: datetime) -> bool:
+    def _is_stray(key: ports.IssuedKey, held: model.Credentials, now: datetime) -> bool:
         if key.created_at is None:
             return True
+        intent = held.pending
         if intent and key.created_at >= intent.intent_at.replace(microsecond=0):
             return True  # engines tell whole seconds
-        return now - key.created_at >= STRAY_AFTER
+        return not _store_was_lost(held) and now - key.created_at >= STRAY_AFTER
 
     def create(self, run: protocol.Run) -> None:
         """Make the key; where the engine has no room, settle first and come back."""
@@ -93,9 +93,18 @@ class Issuing:
             key = self._issuer.create_key(protocol.principal(run.record), wanted, document)
         except errors.Conflict:
             self.settle(run)
+            self._make_room(run)
             raise
         run.effect("remember-key")
         run.hold(pending=dataclasses.replace(pending, key=key, made=True))
+
+    def _make_room(self, run: protocol.Run) -> None:
+        """Delete the oldest of several keys of a store that was lost: `.env` holds a later one."""
+        held, principal = run.record.credentials, protocol.principal(run.record)
+        unknown = _unknown(self._issuer.list_keys(principal), held)
+        if _store_was_lost(held) and len(unknown) > 1:
+            run.effect(SETTLE)
+            self._issuer.delete_key(principal, unknown[0].id)
 
     def _wanted(self, run: protocol.Run, pending: model.Pending) -> model.AccessKey | None:
         """Return the pair to make, in the record before the engine hears of it; None if it chooses.
@@ -141,21 +150,21 @@ class Issuing:
     def commit(self, run: protocol.Run) -> None:
         """Make the proven key the current one; every other key of the principal retires.
 
-        One that the store does not know is older than a store that was lost: `.env` may hold it.
+        One that the store does not know is older than a store that was lost: `.env` may hold it,
+        and so may whoever made somebody report a leak: then it has no grace.
         """
         held = run.record.credentials
-        proven = _intent(held).key
-        known = {key.key_id for key in held.retiring} | {proven.id if proven else ""}
-        old = [held.current.id] if held.current else []
-        listed = self._issuer.list_keys(protocol.principal(run.record))
-        old += [key.id for key in listed if key.id not in old]
+        leaked = model.Ask.COMPROMISED in run.desired.asks
+        until = run.now() if leaked else None
+        replaced = [model.Retiring(key_id=held.current.id)] if held.current else []
+        unknown = _unknown(self._issuer.list_keys(protocol.principal(run.record)), held)
+        replaced += [model.Retiring(key_id=key.id, delete_after=until) for key in unknown]
         run.hold(
-            current=proven,
+            current=_intent(held).key,
             issued_at=max([run.now(), *run.desired.asks.values()]),
             pending=None,
             doubted=False,
-            retiring=held.retiring
-            + tuple(model.Retiring(key_id=each) for each in old if each not in known),
+            retiring=(*held.retiring, *replaced),
             grants_digest=grants_digest(run.desired),
         )
 
@@ -170,6 +179,18 @@ class Issuing:
 def _lists(listed: Sequence[ports.IssuedKey], key: model.AccessKey | None) -> bool:
     """Tell whether the engine has a key."""
     return key is not None and key.id in {each.id for each in listed}
+
+
+def _unknown(listed: Sequence[ports.IssuedKey], held: model.Credentials) -> list[ports.IssuedKey]:
+    """Return the keys that the store does not know, the oldest first as they are listed."""
+    known = {retiring.key_id for retiring in held.retiring}
+    known |= {key.id for key in (held.current, held.pending and held.pending.key) if key}
+    return [key for key in listed if key.id not in known]
+
+
+def _store_was_lost(held: model.Credentials) -> bool:
+    """Tell whether keys from before the intent can only be those of a store that was lost."""
+    return held.current is None and not held.retiring
 
 
 def _intent(held: model.Credentials) -> model.Pending:

@@ -141,7 +141,12 @@ class RenameStep:
 
     def next_at(self, desired: model.Desired, record: model.Record) -> datetime | None:
         """Return when the grace of an earlier prefix ends that was seen empty."""
-        ends = [each.kept_until for each in record.former if each.empty and not each.closed]
+        wanted = desired.product.namespace if desired.product else ""
+        ends = [
+            each.kept_until
+            for each in record.former
+            if each.empty and not each.closed and each.namespace != wanted
+        ]
         return min((end for end in ends if end), default=None)
 
 
@@ -202,10 +207,13 @@ class FormerStep:
     def _may_open(self, record: model.Record, prefix: str) -> bool:
         """Tell whether the principal's policy, or the role's, opens it as far as we know."""
         held, role = record.credentials, record.role
-        unsure = held.current is not None and not held.policy_digest
+        unsure = bool(held.current or held.retiring) and not held.policy_digest
         if role.name and not unsure:
-            document = scoping.document(record, record.grants, bucket=self._bucket)
-            unsure = role.policy_digest != policy.digest(document)
+            written = (  # without grants where those did not fit
+                scoping.document(record, grants, bucket=self._bucket)
+                for grants in (record.grants, ())
+            )
+            unsure = role.policy_digest not in map(policy.digest, written)
         places = (place for grant in record.grants for place in grant.locations)
         return unsure or any(
             place.bucket == self._bucket and place.prefix.startswith(prefix) for place in places

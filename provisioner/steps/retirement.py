@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from datetime import datetime, timedelta
 
-from provisioner import model, ports
+from provisioner import loss, model, ports
 from provisioner.steps import protocol
 
 GRACE, DELETE, KILL = "start-grace", "delete-key", "delete-every-key"
@@ -75,12 +75,22 @@ class RetirementStep:
             self._kill(run)
 
     def _kill(self, run: protocol.Run) -> None:
+        """Count on no key any more, then delete all there are.
+
+        In this order, for the product may be wanted again before this is done.
+        """
+        given_up = loss.without_secrets(run.record, now=run.now(), grace=self._grace)
+        run.save(credentials=given_up.credentials)
         held = run.record.credentials
         principal = protocol.principal(run.record)
         for key in self._issuer.list_keys(principal):
             run.effect(KILL)
             self._issuer.delete_key(principal, key.id)
-        run.save(credentials=dataclasses.replace(held, current=None, pending=None, retiring=()))
+        run.save(
+            credentials=dataclasses.replace(
+                held, pending=None, retiring=(), leak_at=run.desired.asks.get(model.Ask.COMPROMISED)
+            )
+        )
 
     def next_at(self, desired: model.Desired, record: model.Record) -> datetime | None:
         """Return when the next key's grace is over."""
@@ -89,8 +99,10 @@ class RetirementStep:
 
 
 def _compromised(desired: model.Desired, held: model.Credentials) -> bool:
-    """Tell whether there are keys from before somebody said that they have leaked."""
+    """Tell whether somebody said that keys have leaked, and they were not killed for that yet.
+
+    The date only says which report it is: it was written by another clock than those of keys, and
+    perhaps while a key was being made.
+    """
     said_at = desired.asks.get(model.Ask.COMPROMISED)
-    made_at = [held.issued_at] if held.current or held.retiring else []
-    made_at += [held.pending.intent_at] if held.pending else []
-    return said_at is not None and any(at is None or at < said_at for at in made_at)
+    return bool(held.principal) and said_at is not None and said_at != held.leak_at

@@ -16,6 +16,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from provisioner import errors, model, names, plan, policy, ports
 from provisioner.steps import protocol, scoping
@@ -155,6 +156,16 @@ class RoleStep:
         document = scoping.document(run.record, kept, bucket=self._bucket)
         if run.record.role.policy_digest == policy.digest(document):
             return
+        try:
+            self._write_policy(role, document, run)
+        except errors.PolicyTooLarge:  # fail closed: what was revoked goes all the same
+            own = scoping.document(run.record, (), bucket=self._bucket)
+            self._write_policy(role, own, run)
+            raise
+
+    def _write_policy(
+        self, role: model.Principal, document: dict[str, Any], run: protocol.Run
+    ) -> None:
         _hold(run, policy_digest="")
         run.effect(POLICY)
         try:
