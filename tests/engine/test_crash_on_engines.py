@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from tests.engines import Engine
 
 pytest_plugins = ["tests.engines"]
+pytestmark = pytest.mark.engine
 
 
 class Subject:
