@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -45,9 +46,7 @@ def _rgw(folder: Path) -> Iterator[engines.Engine]:
 @contextlib.contextmanager
 def _minio(folder: Path) -> Iterator[engines.Engine]:
     program = minio_server.find() or ""
-    with minio_server.Server(
-        program, folder, port=engines.free_port(), admin=_ADMIN
-    ) as server:
+    with minio_server.Server(program, folder, port=engines.free_port(), admin=_ADMIN) as server:
         yield engines.Minio(endpoint=server.endpoint, admin=_ADMIN)
 
 
@@ -60,7 +59,9 @@ _ENGINES: dict[str, Callable[[Path], contextlib.AbstractContextManager[engines.E
 def installed() -> list[str]:
     """Name the engines that can be started here."""
     ceph = all(map(shutil.which, ceph_node.PROGRAMS))
-    return [name for name, there in zip(_ENGINES, (ceph, minio_server.find()), strict=True) if there]
+    return [
+        name for name, there in zip(_ENGINES, (ceph, minio_server.find()), strict=True) if there
+    ]
 
 
 def measure(root: Path, size: Size) -> list[Row]:
@@ -69,7 +70,10 @@ def measure(root: Path, size: Size) -> list[Row]:
     for number, name in enumerate(installed()):
         folder = root / str(number)
         folder.mkdir()
-        with _ENGINES[name](folder) as engine, real_world.world(root / f"w{number}", engine) as world:
+        with (
+            _ENGINES[name](folder) as engine,
+            real_world.world(root / f"w{number}", engine) as world,
+        ):
             rows += _measure(name, world, size)
     return rows
 
@@ -109,9 +113,7 @@ def _measure(name: str, world: real_world.RealWorld, size: Size) -> list[Row]:
             _time(rotations, lambda: world.reconcile(key))
             watch.wait(calls=6)
     idle = f"{len(issues.seconds)} products, one after another"
-    beside = (
-        f"{size.rotations} times, beside {watch.calls} calls of a team: {len(watch.failures)} failed"
-    )
+    beside = f"{size.rotations} times, beside {watch.calls} calls of a team: {len(watch.failures)} failed"
     return [
         issues.row(f"{name}: one product, with its first key", idle),
         rotations.row(f"{name}: one rotation", beside),
@@ -131,8 +133,6 @@ def _time(taken: _Taken, work: Callable[[], model.Outcome]) -> None:
 @contextlib.contextmanager
 def _counting() -> Iterator[Iterator[int]]:
     """Count what this thread sends by botocore, which all our calls to engines go through."""
-    import threading
-
     from botocore.httpsession import URLLib3Session
 
     send: Any = URLLib3Session.send
@@ -143,7 +143,7 @@ def _counting() -> Iterator[Iterator[int]]:
             next(counted)
         return send(session, request)
 
-    URLLib3Session.send = counting  # type: ignore[method-assign]
+    URLLib3Session.send = counting  # type: ignore[method-assign, assignment]
     try:
         yield counted
     finally:

@@ -22,6 +22,8 @@ MARKED = (b"an-admin-token-for-tests", b"v2-password")
 _HOLDS_KEYS = re.compile(rb"(?:S3_SECRET_KEY|aws_secret_access_key) ?= ?([^\s]{40})")
 _TOKEN = re.compile(rb"(?<![A-Za-z0-9/+])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])")
 _OURS = (".env", ".env.local", "credentials")
+_GIVEN = ("PROV_", "S3_")
+"""How a file is named whose affair a given secret is: the setting's `…_FILE`."""
 _ENGINES = ("ceph", "minio")
 _LARGEST = 16 * 1024 * 1024
 
@@ -80,7 +82,7 @@ def search(root: Path, texts: Iterable[tuple[str, bytes]], secrets: set[bytes]) 
     found = [
         str(path)
         for path, body in left
-        if path.name not in _OURS and tokens(body, known) & (known | set(MARKED))
+        if path.name not in _OURS and not path.name.startswith(_GIVEN) and tokens(body, known)
     ]
     return found + [where for where, text in texts if tokens(text, known)]
 

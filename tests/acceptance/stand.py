@@ -14,8 +14,8 @@ from typing import Protocol
 
 import httpx
 
-from provisioner.demo import stage
 from provisioner.demo import portal as fake_portal
+from provisioner.demo import stage
 
 SECRET = "demo-secret-key"
 ADMIN_TOKEN = "an-admin-token-for-tests"

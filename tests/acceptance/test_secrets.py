@@ -36,7 +36,10 @@ GIVEN = {
     "PROV_ADMIN_TOKEN": f"{stands.ADMIN_TOKEN},second-admin-token-e05b",
     "PROV_ADMIN_READ_TOKEN": "read-token-93be",
 }
-WORDS = ("portal-key-6b1f0c", "second-webhook-secret-1d9a", "basic-password-77c2") + (
+WORDS = (
+    "portal-key-6b1f0c",
+    "second-webhook-secret-1d9a",
+    "basic-password-77c2",
     stands.SECRET,
     stands.ADMIN_TOKEN,
     "second-admin-token-e05b",

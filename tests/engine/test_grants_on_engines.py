@@ -136,11 +136,10 @@ class Bucket:
     def allowed(self, key: model.AccessKey, home: str, tried: set[str]) -> set[str]:
         """Return those of the calls that a key may make; it copies to its home."""
         with contextlib.closing(self.engine.s3(key)) as client:
-            return {
-                call for call in sorted(tried) if self._allows(client, *call.split(" ", 1), home)
-            }
+            return {call for call in sorted(tried) if self._allows(client, call, home)}
 
-    def _allows(self, client: Any, verb: str, prefix: str, home: str) -> bool:
+    def _allows(self, client: Any, call: str, home: str) -> bool:
+        verb, prefix = call.split(" ", 1)
         source = {"Bucket": self.name, "Key": f"{prefix}x"}
         calls: dict[str, Callable[[], Any]] = {
             "get": lambda: client.get_object(**source),
