@@ -1,4 +1,4 @@
-"""Measure everything and print it beside the bars: `python -m benchmarks [--quick] [--rotation]`."""
+"""Measure and print beside the bars: `python -m benchmarks [--quick] [--rotation]`."""
 
 from __future__ import annotations
 

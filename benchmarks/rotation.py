@@ -113,7 +113,7 @@ def _measure(name: str, world: real_world.RealWorld, size: Size) -> list[Row]:
             _time(rotations, lambda: world.reconcile(key))
             watch.wait(calls=6)
     idle = f"{len(issues.seconds)} products, one after another"
-    beside = f"{size.rotations} times, beside {watch.calls} calls of a team: {len(watch.failures)} failed"
+    beside = f"{size.rotations} times, {watch.calls} calls of a team, {len(watch.failures)} failed"
     return [
         issues.row(f"{name}: one product, with its first key", idle),
         rotations.row(f"{name}: one rotation", beside),
