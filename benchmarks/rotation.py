@@ -31,7 +31,7 @@ class Size:
     rotations: int
 
 
-FULL = Size(issues=10, rotations=100)
+FULL = Size(issues=10, rotations=50)
 QUICK = Size(issues=2, rotations=3)
 
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.engines"]
 pytestmark = [pytest.mark.engine, pytest.mark.torture]
 
-STEP = 1 if os.environ.get("TEST_EVERYTHING") == "1" else 3
+STEP = 1 if os.environ.get("TEST_EVERYTHING") == "1" else 5
 
 
 @pytest.fixture
