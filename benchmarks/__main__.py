@@ -1,4 +1,4 @@
-"""Measure everything and print it beside the bars: `python -m benchmarks [--quick]`."""
+"""Measure and print beside the bars: `python -m benchmarks [--quick] [--rotation]`."""
 
 from __future__ import annotations
 
@@ -46,11 +46,21 @@ def main() -> None:
     parser.add_argument(
         "--quick", action="store_true", help="try that it runs; figures mean little"
     )
-    quick = parser.parse_args().quick
+    parser.add_argument(
+        "--rotation",
+        action="store_true",
+        help="measure keys instead, on every real S3 engine that is installed",
+    )
+    asked = parser.parse_args()
     out: Console = tables.console()
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
-        rows = measure(Path(folder), measures.QUICK if quick else measures.FULL)
+        if asked.rotation:
+            from benchmarks import rotation  # its engines are those of the tests
+
+            rows = rotation.measure(Path(folder), rotation.QUICK if asked.quick else rotation.FULL)
+        else:
+            rows = measure(Path(folder), measures.QUICK if asked.quick else measures.FULL)
     table.show(out, rows)
     out.print(_NOISE.format(cores=os.cpu_count()))
     out.print(f"Took {time.monotonic() - started:.0f} seconds.")

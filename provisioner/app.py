@@ -25,7 +25,7 @@ from provisioner import (
 from provisioner.settings import Settings
 
 if TYPE_CHECKING:
-    from starlette import types
+    from starlette import routing, types
     from starlette.applications import Starlette
 
 _LAST_COMMIT_SECONDS = 6.0
@@ -167,7 +167,6 @@ def create_app(parts: assembly.Parts) -> types.ASGIApp:
     from starlette.applications import Starlette
 
     service = Service(parts)
-    settings = parts.settings
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -177,13 +176,16 @@ def create_app(parts: assembly.Parts) -> types.ASGIApp:
         finally:
             parts.close()
 
-    routes = [
+    application = Starlette(routes=routes(service), lifespan=lifespan)
+    return service.receiver.before(application)
+
+
+def routes(service: Service) -> list[routing.Route]:
+    """Return every route that the service answers on."""
+    parts = service.parts
+    return [
         *service.receiver.routes(),
-        *status.routes(
-            health=service.health,
-            ready=service.ready,
-            metrics=parts.metrics,
-        ),
+        *status.routes(health=service.health, ready=service.ready, metrics=parts.metrics),
         *admin.routes(
             records=parts.store.records,
             history=parts.store.history,
@@ -191,10 +193,9 @@ def create_app(parts: assembly.Parts) -> types.ASGIApp:
             asks=parts.store.asks,
             flags=parts.store.flags,
             clock=parts.clock,
-            admin_tokens=settings.admin_token,
-            read_tokens=settings.admin_read_token,
+            admin_tokens=parts.settings.admin_token,
+            read_tokens=parts.settings.admin_read_token,
             wake=service.wake,
             observes=parts.observes,
         ),
     ]
-    return service.receiver.before(Starlette(routes=routes, lifespan=lifespan))

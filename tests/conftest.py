@@ -5,15 +5,21 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import hypothesis
 import pytest
+
+if TYPE_CHECKING:
+    from _pytest.terminal import TerminalReporter
 
 # A busy machine is no defect: nothing here is timed.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
 
 _OURS = ("PROV_", "S3_", "IAM_", "AWS_", "WEBHOOK_")
+_said: list[tuple[str, bytes]] = []
+_measured: list[str] = []
 
 
 @pytest.fixture(autouse=True)
@@ -33,3 +39,33 @@ def logging_as_it_was() -> Iterator[None]:
     for logger, (handlers, propagate, level) in zip(loggers, before, strict=True):
         logger.handlers, logger.propagate = handlers, propagate
         logger.setLevel(level)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_secret_is_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Search what all tests wrote, logged and printed for every secret that there was."""
+    from tests import leaks
+
+    secrets: set[bytes] = set()
+    forget = leaks.remember_keys(secrets)
+    yield
+    forget()
+    found = leaks.search(tmp_path_factory.getbasetemp(), _said, secrets)
+    if found:
+        pytest.fail("a secret stands in:\n" + "\n".join(found), pytrace=False)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Keep what a test said, for the search; and what it measured, for the summary."""
+    texts = [content for _, content in report.sections] + [report.longreprtext]
+    _said.extend((report.nodeid, text.encode()) for text in texts if text)
+    if report.when == "call":
+        _measured.extend(str(value) for name, value in report.user_properties if name == "measured")
+
+
+def pytest_terminal_summary(terminalreporter: TerminalReporter) -> None:
+    """Print what tests measured."""
+    if _measured:
+        terminalreporter.section("measured")
+        for line in sorted(_measured):
+            terminalreporter.write_line(line)

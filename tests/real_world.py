@@ -111,12 +111,12 @@ class RealWorld:
         return found
 
     def settle(self, key: model.Key) -> None:
-        """Reconcile until nothing is left to do, waiting where a retry asks for it."""
+        """Reconcile until nothing is left to do now, waiting where a retry asks for it."""
         for _ in range(20):
             outcome = self.reconcile(key)
             if outcome.status == "retry":
                 self.clock.advance(61)
-            elif not self.effects:
+            elif not (outcome.next_at and outcome.next_at <= self.clock()):
                 return
         raise AssertionError(f"never settled: {outcome}")
 

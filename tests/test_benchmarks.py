@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import table
+from benchmarks import rotation, table
 
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = (
@@ -40,6 +40,25 @@ def test_the_benchmarks_run_and_show_every_row() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert [row for row in ROWS if row not in done.stdout] == []
+
+
+@pytest.mark.engine
+def test_keys_are_measured_on_every_engine() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--quick", "--rotation"],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=170,
+    )
+    assert done.returncode == 0, done.stderr
+    said = " ".join(done.stdout.split())
+    for engine in rotation.installed():
+        assert f"{engine}: one product, with its first key, p50" in said
+        assert f"{engine}: one rotation, p50" in said
+    assert said.count("0 failed") == len(rotation.installed())
 
 
 def test_bars_are_met_from_their_side() -> None:

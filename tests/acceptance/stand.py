@@ -10,25 +10,44 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 import httpx
 
-from provisioner.demo import embedded_s3, stage
 from provisioner.demo import portal as fake_portal
+from provisioner.demo import stage
 
 SECRET = "demo-secret-key"
 ADMIN_TOKEN = "an-admin-token-for-tests"
 _LIMIT_SECONDS = 30.0
 
 
+class Engine(Protocol):
+    """An S3 engine that runs, and its admin."""
+
+    @property
+    def endpoint(self) -> str: ...
+    @property
+    def access_key(self) -> str: ...
+    @property
+    def secret_key(self) -> str: ...
+
+
 class Stand:
     """One portal, one bucket, one folder; the service is started and killed as tests like."""
 
     def __init__(
-        self, folder: Path, s3: embedded_s3.EmbeddedS3, portal: fake_portal.RunningPortal, port: int
+        self,
+        folder: Path,
+        s3: Engine,
+        portal: fake_portal.RunningPortal,
+        port: int,
+        *,
+        issuer: str = "iam",
     ) -> None:
         self.folder = folder
         self.s3 = s3
+        self.issuer = issuer
         self.running = portal
         self.portal = portal.portal
         self.port = port
@@ -49,7 +68,7 @@ class Stand:
             "PROV_TEMPLATE_OUTPUT_PATH": str(self.products),
             "PROV_DUCKDB_EXTENSION_DIRECTORY": str(self.folder / "duckdb"),
             "PROV_DATABASE_URL": f"sqlite:///{self.folder}/var/store.db",
-            "PROV_ISSUER": "iam",
+            "PROV_ISSUER": self.issuer,
             "PROV_PORT": str(self.port),
             "PROV_LOG_FORMAT": "json",
             "PROV_ADMIN_TOKEN": ADMIN_TOKEN,
@@ -130,16 +149,24 @@ class Stand:
 
 
 @contextlib.contextmanager
-def stand(folder: Path, s3: embedded_s3.EmbeddedS3, *, style: str = "0.7.0") -> Iterator[Stand]:
+def stand(
+    folder: Path,
+    s3: Engine,
+    *,
+    style: str = "0.7.0",
+    issuer: str = "iam",
+    api_key: str | None = None,
+) -> Iterator[Stand]:
     """Start a portal whose webhooks go to the service of this stand."""
     folder.mkdir(parents=True, exist_ok=True)
     port = stage.free_port(0)
     portal = fake_portal.FakePortal(
         style=style,
+        api_key=api_key,
         webhook_url=f"http://127.0.0.1:{port}/",
         webhook_secret=SECRET,
         webhook_v2_url=f"http://portal:v2-password@127.0.0.1:{port}/webhook",
     )
     portal.state.create_lifecycle("Ready")
     with fake_portal.RunningPortal(portal) as running:
-        yield Stand(folder, s3, running, port)
+        yield Stand(folder, s3, running, port, issuer=issuer)

@@ -1,7 +1,8 @@
 """Reconcile one product in a process of its own, and die by SIGKILL before its n-th effect.
 
-Run as `python -m tests.acceptance.victim KEY N`; N = 0 lives to the end and prints how many
-effects there were. Settings come from the environment, as for the service.
+Run as `python -m tests.acceptance.victim KEY N [WISH]`; N = 0 lives to the end and prints how many
+effects there were. Settings come from the environment, as for the service; WISH is noted first, as
+`provisioner rotate` does.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ def main() -> None:
     assembly.prepare(parts)
     parts.queue.reap(all_owners=True)
     parts.queue.touch([key], model.Priority.EVENT)
+    for wish in sys.argv[3:]:
+        parts.store.asks.ask([key], model.Ask(wish))
     duty = worker.Duty(
         queue=parts.queue,
         reconciler=parts.reconciler,

@@ -1,7 +1,7 @@
 """Rotate again and again on a real engine while a team works, and let no call of it fail.
 
 TEST_ROTATIONS says how many rotations, each with a grace that has to be waited for and without
-any (60 by default; hundreds take minutes).
+any (30 by default; hundreds take minutes).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.engines"]
 pytestmark = pytest.mark.engine
 
-ROTATIONS = int(os.environ.get("TEST_ROTATIONS", "60"))
+ROTATIONS = int(os.environ.get("TEST_ROTATIONS", "30"))
 
 
 def by_asking(world: RealWorld, key: model.Key) -> None:
