@@ -239,7 +239,7 @@ def _straight(keys: Iterable[model.Key], title: str, total: int) -> Iterator[mod
 
 
 @pytest.fixture(
-    params=["moto", *(pytest.param(name, marks=pytest.mark.engine) for name in ("rgw", "minio"))]
+    params=[pytest.param(name, marks=pytest.mark.engine) for name in ("moto", "rgw", "minio")]
 )
 def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]:
     engine: engines.Engine = request.getfixturevalue(request.param)

@@ -203,7 +203,7 @@ def _near(case: Case, spaces: set[Space], noise: Sequence[str]) -> set[str]:
     return found
 
 
-@settings(deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(case=cases(), noise=st.lists(st.text(max_size=6), max_size=4))
 def test_a_key_may_do_what_the_rules_say_and_nothing_else(case: Case, noise: list[str]) -> None:
     document = case.document()

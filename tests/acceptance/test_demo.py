@@ -70,7 +70,16 @@ def test_the_demo_refuses_a_path_that_cannot_stand_in_env(tmp_path: Path) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize(
+    "number",
+    [
+        signal.SIGINT,
+        *(
+            pytest.param(each, marks=pytest.mark.torture)
+            for each in (signal.SIGTERM, signal.SIGHUP)
+        ),
+    ],
+)
 def test_a_demo_that_is_told_to_end_leaves_nothing_running(
     tmp_path: Path, number: signal.Signals
 ) -> None:

@@ -86,6 +86,7 @@ def settled(stand: Stand) -> bool:
     )
 
 
+@pytest.mark.torture
 def test_a_lost_key_stops_the_start_and_with_the_flag_every_product_gets_a_new_key(
     stand: Stand,
 ) -> None:
@@ -125,6 +126,7 @@ def test_a_lost_key_stops_the_start_and_with_the_flag_every_product_gets_a_new_k
     assert {namespace: stand.env_of(namespace) for namespace in TEAMS} == after
 
 
+@pytest.mark.torture
 def test_a_key_is_replaced_by_the_order_that_is_written_down(stand: Stand) -> None:
     before = provision(stand, PROV_SEALING_KEYS=OLD)
     both = f"{NEW},{OLD}"

@@ -12,7 +12,7 @@ from tests import lifetime
 from tests.lifetime import Lifetime
 
 pytest_plugins = ["tests.engines"]
-ENGINES = ["moto", *(pytest.param(each, marks=pytest.mark.engine) for each in ("rgw", "minio"))]
+ENGINES = [pytest.param(each, marks=pytest.mark.engine) for each in ("moto", "rgw", "minio")]
 ORDERS = "sales/orders/day.parquet"
 
 
