@@ -403,3 +403,31 @@ def test_an_engine_that_is_away_holds_a_rename_up_and_changes_no_name(world: Mem
 def test_a_move_without_a_workspace_is_a_conflict(world: MemoryWorld) -> None:
     with pytest.raises(errors.Conflict):
         world.folders.move("nothing", "elsewhere", b.SALES)
+
+
+@pytest.mark.parametrize("carried_out", [False, True])
+@pytest.mark.parametrize("again", ["sales-world", "sales"])
+def test_a_rename_while_a_move_was_stopped_takes_the_users_files_along(
+    world: MemoryWorld, carried_out: bool, again: str
+) -> None:
+    seen: list[str] = []
+
+    def stop(effect: str) -> None:
+        moving = "move-workspace" in seen
+        seen.append(effect)
+        if moving or (effect == "move-workspace" and not carried_out):
+            raise w.Killed
+
+    rename(world, "sales-eu")
+    world.checkpoint = stop
+    with pytest.raises(w.Killed):
+        world.reconcile(SALES)
+    assert ("sales-eu" in world.folders.folders) is carried_out
+    world.restart()
+    rename(world, again)
+    world.settle(SALES)
+    assert world.file(again, "mine.sql") == "select 1"
+    assert [name for name in world.folders.folders if name.startswith("sales")] == [again]
+    published = world.published_key(again)
+    assert published is not None
+    assert world.issuer.knows(published)

@@ -129,7 +129,7 @@ class RenameStep:
         left = model.Former(namespace=record.namespace, kept_until=run.now() + self._grace)
         both = (namespace, record.namespace)
         former = tuple(each for each in record.former if each.namespace not in both)
-        folder = record.workspace.folder or record.namespace
+        folder = self._lies_at(record)
         run.save(
             namespace=namespace,
             former=(*former, left) if record.prefix else former,
@@ -138,6 +138,12 @@ class RenameStep:
             ),
             writeback=dataclasses.replace(record.writeback, asset_id=""),
         )
+
+    def _lies_at(self, record: model.Record) -> str:
+        """Return where the folder lies: a move that was stopped may have been carried out."""
+        before = record.workspace.folder
+        moved = before and self._workspaces.owner(before) != record.key.id
+        return record.namespace if moved else before or record.namespace
 
     def next_at(self, desired: model.Desired, record: model.Record) -> datetime | None:
         """Return when the grace of an earlier prefix ends that was seen empty."""
