@@ -6,6 +6,7 @@ fixture `lake` is in `tests.engines`.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -85,10 +86,11 @@ class Lake:
 
 
 def fill(engine: engines.Rgw | engines.Minio, name: str) -> Lake:
-    """Fill the buckets `lake` and `vault` of an engine."""
+    """Fill the buckets `lake` and `vault` of an engine; an earlier module may have made them."""
     admin = engine.s3()
     for bucket in ("lake", "vault"):
-        admin.create_bucket(Bucket=bucket)
+        with contextlib.suppress(admin.exceptions.BucketAlreadyOwnedByYou):
+            admin.create_bucket(Bucket=bucket)
         for key in (*OTHERS, *OWN, *GRANTED, *WRITABLE):
             if name == "minio" and key in ("sales", "shared/in"):
                 continue  # MinIO keeps keys as paths, on which a name is an object or a folder
