@@ -35,6 +35,8 @@ put provisioner 1000 s3_secret_key minioadmin
 webhook_secret=${WEBHOOK_SECRET:-demo-secret-key}
 put provisioner 1000 webhook_secret "$webhook_secret"
 put portal 0 webhook_secret "$webhook_secret"
+# Portals after 0.7.0 sign nothing; their webhook's URL may hold a user and password.
+put provisioner 1000 webhook_basic_auth "portal:$webhook_secret"
 if [ -n "${PROV_DPP_API_KEY:-}" ]; then
   put provisioner 1000 dpp_api_key "$PROV_DPP_API_KEY"
 fi

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import provisioner
-from provisioner import settings
+from provisioner import cli, settings
 from provisioner.settings import Settings, types
 from provisioner.workspace import claims
 from tests import dockerfiles
@@ -186,6 +186,7 @@ def test_the_provisioner_can_be_set_up_with_what_init_makes(
     found = loaded(prepared, tmp_path)
     assert found.unknown == ()
     assert found.webhook_secret == ("demo-secret-key",)
+    assert found.webhook_basic_auth == "portal:demo-secret-key"
     assert (found.s3_access_key, found.s3_secret_key) == ("minioadmin", "minioadmin")
     assert found.s3_bucket == "data-products"
     assert found.issuer is types.Issuer.RUSTFS
@@ -381,14 +382,40 @@ def test_isolated_editors_have_ports_of_their_own_and_start_when_named() -> None
 # what is written down
 
 
-def test_the_demos_page_names_what_there_is() -> None:
-    page = (DEMO / "README.md").read_text(encoding="utf-8")
-    for each in SERVICES.values():
+PAGE = (DEMO / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_demos_page_names_every_address_and_login() -> None:
+    for each in (*SERVICES.values(), *ISOLATED_EDITORS.values()):
         for outside, _ in published(each):
-            assert f"http://localhost:{outside}" in page
-    assert set(re.findall(r"docker compose logs (?:-f )?(\w+)", page)) <= set(SERVICES)
-    for name in re.findall(r"`([A-Z0-9_]+)`", page):
-        if name.startswith(("PROV_", "S3_", "WEBHOOK_")) and not name.startswith("WEBHOOK_V2"):
-            assert name.removesuffix("_FILE") in dockerfiles.KNOWN | {"WEBHOOK_URL"}
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page):
-        assert (DEMO / target).exists()
+            assert f"http://localhost:{outside}" in PAGE
+    for login in ("`coder`", "`rstudio` / `rstudio`", "`minioadmin` / `minioadmin`"):
+        assert login in PAGE
+
+
+def test_the_demos_page_names_only_what_there_is() -> None:
+    services = {*SERVICES, *ISOLATED_EDITORS}
+    named = re.findall(r"docker compose (?:exec|logs|restart) (?:-T )?([a-z-]+)", PAGE)
+    assert named
+    assert set(named) <= services
+    commands = re.findall(r"exec provisioner provisioner ([a-z]+)(?: [a-z<>]+)?( --[a-z-]+)?", PAGE)
+    for command, option in commands:
+        known = {each for one in cli.cli.commands[command].params for each in one.opts}
+        assert {option.strip()} - {""} <= known
+    conditions = set(re.findall(r"^\| `([A-Z][a-z]+[A-Z][A-Za-z]+)` \|", PAGE, re.MULTILINE))
+    sources = "".join(
+        path.read_text(encoding="utf-8") for path in (ROOT / "provisioner").rglob("*.py")
+    )
+    assert conditions >= {"NotOurs", "MassDeletion"}
+    assert {name for name in conditions if name not in sources} == set()
+    variables = set(re.findall(r"\b(?:PROV|S3|WEBHOOK)_[A-Z0-9_]+", PAGE))
+    portals = {"WEBHOOK_URL", "WEBHOOK_V2_URL"}
+    assert variables - dockerfiles.KNOWN == portals
+
+
+def test_the_demos_page_leads_somewhere() -> None:
+    titles = re.findall(r"^#+ (.*)$", PAGE, re.MULTILINE)
+    anchors = {re.sub(r"[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}
+    assert set(re.findall(r"\]\(#([^)]+)\)", PAGE)) <= anchors
+    files = set(re.findall(r"`(compose[a-z.]*\.yaml)`", PAGE))
+    assert files == {path.name for path in DEMO.glob("compose*.yaml")}

@@ -6,6 +6,8 @@ import os
 import re
 import stat
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,7 +51,7 @@ def test_secrets_are_there_for_their_reader_alone(prepared: Prepared) -> None:
 
 def test_known_secrets_are_the_known_ones_and_all_others_are_random(prepared: Prepared) -> None:
     texts = prepared.texts
-    known = {"minioadmin", "demo-secret-key"}
+    known = {"minioadmin", "demo-secret-key", "portal:demo-secret-key"}
     random = {name: text for name, text in texts.items() if text not in known}
     assert {name for name in texts if name not in random} == {
         "rustfs/access_key",
@@ -57,6 +59,7 @@ def test_known_secrets_are_the_known_ones_and_all_others_are_random(prepared: Pr
         "provisioner/s3_access_key",
         "provisioner/s3_secret_key",
         "provisioner/webhook_secret",
+        "provisioner/webhook_basic_auth",
         "portal/webhook_secret",
     }
     assert all(re.fullmatch("[0-9a-f]{48}", text) for text in random.values())
@@ -104,6 +107,70 @@ def test_a_link_in_place_of_the_services_own_folder_stops_the_start(prepared: Pr
     done = prepared.run(**init_environment())
     assert done.returncode == 1
     assert "is a link" in done.stderr
+
+
+# What an editor's container does with its mounts, and what a user may try in it.
+EDITOR = """
+set -e
+mount --bind "$1" "$3" && mount --bind "$2" "$3/.provisioner"
+mount -o remount,bind,ro "$3/.provisioner"
+cd "$3"
+as() {
+  setpriv --reuid 1000 --regid 1000 --clear-groups --no-new-privs --inh-caps=-all "$@" 2>&1 || true
+}
+for try in "cat .provisioner/store" "mv .provisioner x" "rmdir .provisioner" \
+  "touch .provisioner/y" "umount $3/.provisioner"
+do
+  as $try | sed 's/.*: //'
+done
+echo ready
+read -r _
+as ls -A . .provisioner
+"""
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Make a folder whose path anybody may walk, unlike pytest's own."""
+    with tempfile.TemporaryDirectory(prefix="prov-demo-") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.mark.engine
+def test_an_empty_volume_hides_the_services_own_folder_and_hinders_no_rename(
+    open_folder: Path,
+) -> None:
+    if os.geteuid() != 0 or subprocess.run(["unshare", "-m", "true"], check=False).returncode:
+        reason = "mounts cannot be tried here: it takes root and CAP_SYS_ADMIN"
+        (pytest.fail if os.environ.get("CI", "").lower() == "true" else pytest.skip)(reason)
+    products, empty, seen = (open_folder / name for name in ("products", "empty", "seen"))
+    staged = products / claims.PRIVATE / "staging" / "sales"
+    for folder in (staged, empty, seen):
+        folder.mkdir(parents=True)
+    (products / claims.PRIVATE / "store").write_text("hidden", encoding="utf-8")
+    for path in (products, *products.rglob("*")):
+        os.chown(path, 1000, 1000)
+    with subprocess.Popen(
+        ["unshare", "--mount", "--propagation", "private", "sh", "-c", EDITOR, "sh"]
+        + [str(path) for path in (products, empty, seen)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as editor:
+        assert editor.stdin is not None
+        assert editor.stdout is not None
+        tried = list(iter(editor.stdout.readline, "ready\n"))
+        staged.rename(products / "sales")
+        seen_then, _ = editor.communicate("\n", timeout=10)
+    assert [line.strip() for line in tried] == [
+        "No such file or directory",
+        "Device or resource busy",
+        "Device or resource busy",
+        "Read-only file system",
+        "must be superuser to unmount.",
+    ]
+    assert seen_then.split() == [".:", ".provisioner", "sales", ".provisioner:"]
 
 
 class Portal:
