@@ -183,6 +183,7 @@ def test_tools_are_where_terminals_look(image: dockerfiles.Dockerfile) -> None:
     (python,) = re.findall(r"/opt/venv/lib/python([0-9.]+)/", tools["duckdb"])
     assert re.search(rf"whose Python is {re.escape(python)}\.$", image.text, re.MULTILINE)
     assert python in {"3.11", "3.12", "3.13"}
+    assert tools["duckdb"].endswith("/site-packages/duckdb_cli/duckdb")
 
 
 @pytest.mark.workspace
