@@ -212,7 +212,9 @@ def test_services_reach_each_other_by_name_at_the_right_port(
 ) -> None:
     found = loaded(prepared, tmp_path)
     assert found.s3_endpoint == found.s3_public_endpoint == "http://rustfs:9000"
-    assert found.s3_local_endpoint == f"http://127.0.0.1:{published(SERVICES['rustfs'])[0][0]}"
+    assert found.s3_local_endpoint is None
+    local = loaded(prepared, tmp_path, PROV_LOCAL_ROOT="/here/products").s3_local_endpoint
+    assert local == f"http://127.0.0.1:{published(SERVICES['rustfs'])[0][0]}"
     assert found.dpp_api_url == f"http://portal:{published(SERVICES['portal'])[0][1]}"
     webhook = SERVICES["portal"]["environment"]["WEBHOOK_URL"]
     assert webhook == f"http://provisioner:{found.port}/"
