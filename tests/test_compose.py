@@ -352,7 +352,7 @@ def test_an_isolated_editor_sees_its_product_alone(name: str) -> None:
             "type": "bind",
             "source": f"./products/{product}",
             "target": folder,
-            # Docker must not make a folder that the provisioner would then refuse to take.
+            # Docker must not make it: the provisioner swaps a workspace in whole.
             "bind": {"create_host_path": False},
         }
     }
