@@ -66,13 +66,14 @@ def _spec(product_id: str = _ID, namespace: str = "sales") -> ports.WorkspaceSpe
 
 
 def _tree(folder: Path) -> dict[str, tuple[str, str | None]]:
-    """Return mode and content of everything below a folder."""
+    """Return mode and content of everything below a folder, but for its repository."""
     return {
         path.relative_to(folder).as_posix(): (
             oct(stat.S_IMODE(path.lstat().st_mode)),
             path.read_text() if path.is_file() else None,
         )
         for path in sorted(folder.rglob("*"))
+        if ".git" not in path.relative_to(folder).parts
     }
 
 
