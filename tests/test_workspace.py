@@ -373,7 +373,10 @@ def _crashes(action: Callable[[], None], reset: Callable[[], None]) -> Iterator[
 
 
 @_FORKS
-def test_a_crash_while_creating_leaves_nothing_half_made(output: Path, template: Path) -> None:
+def test_a_crash_while_creating_leaves_nothing_half_made(
+    output: Path, template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nonexistent")  # git works in staging alone, as what follows does
     kept = _kept(output, template)
     kept.create(_spec(), _FILES)
     wanted, workspace_wanted = _complete(output), _tree(output / "sales")
