@@ -17,6 +17,11 @@ COPY templates templates
 RUN uv sync --locked --no-dev --no-editable --compile-bytecode
 
 FROM ${PYTHON_IMAGE}
+# Every workspace begins as a git repository.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install -y --no-install-recommends git openssh-client \
+    && rm -rf /var/lib/apt/lists/*
 # State lies below the working folder: var/provisioner.db and secrets/sealing.key.
 RUN groupadd --gid 1000 provisioner \
     && useradd --uid 1000 --gid 1000 --home-dir /state --shell /usr/sbin/nologin provisioner \

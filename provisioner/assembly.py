@@ -6,6 +6,7 @@ in `Parts`; `app` adds what runs.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -41,12 +42,14 @@ from provisioner.steps import (
     protocol,
     purge,
     rename,
+    repository,
     retirement,
     role,
     writeback,
 )
 from provisioner.steps import workspace as workspace_step
 from provisioner.workspace import extensions
+from provisioner.workspace import repository as git
 
 FINALIZER = "sqlmesh-provisioner"
 _LEASE_SECONDS = 30.0
@@ -243,6 +246,7 @@ def _steps(
         template=settings.template_path,
         uid=settings.workspace_uid,
         gid=settings.workspace_gid,
+        remote=_remote(settings),
     )
     purges = settings.on_delete.value == "purge"
     return (
@@ -262,14 +266,27 @@ def _steps(
                 days=settings.rotation_days, on_grant=settings.rotate_on_grant
             ),
         ),
-        workspace_step.WorkspaceStep(folders, _surroundings(settings)),
+        workspace_step.WorkspaceStep(
+            folders, _surroundings(settings), pushes=settings.git_remote is not None
+        ),
         _role_step(settings, issuer),
         retirement.RetirementStep(issuer, grace_seconds=settings.rotation_grace_seconds),
         writeback.LifecycleStep(dpp, lifecycle=settings.ready_lifecycle),
         writeback.AssetStep(dpp, bucket=bucket),
         adopt.AdoptStep(objects, folders, issuer, records=records, portal=dpp),
         rename.FormerStep(objects, records, bucket=bucket),
+        repository.RepositoryStep(
+            git.GitRemotes(output=settings.template_output_path, remote=_remote(settings)),
+            jitter=random.random,
+        ),
     )
+
+
+def _remote(settings: Settings) -> git.Remote | None:
+    """Return where first commits go, if they go anywhere."""
+    if settings.git_remote is None:
+        return None
+    return git.Remote(pattern=settings.git_remote, basic_auth=settings.git_basic_auth)
 
 
 def prepare(parts: Parts) -> None:

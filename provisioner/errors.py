@@ -25,6 +25,7 @@ ProvisionerError
      - TemplateError          the template does not render
      - PolicyTooLarge         the engine cannot hold a policy for that many grants
      - IssuerRejected         the engine understood and refused
+     - RemoteRefused          a git remote does not take a workspace's first commit
      - MassDeletion           many products would go at once: a person has to confirm it
    + LeaseLost                stop, no further effect
 
@@ -192,6 +193,10 @@ class PolicyTooLarge(PermanentError):
 
 class IssuerRejected(PermanentError):
     """Report that the engine for keys understood and refused."""
+
+
+class RemoteRefused(PermanentError):
+    """Report that a git remote does not take a workspace's first commit."""
 
 
 class MassDeletion(PermanentError):

@@ -86,6 +86,18 @@ class WorkspaceState:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RepositoryState:
+    """What a git remote has of a workspace."""
+
+    unpushed: bool = False
+    """Its first commit waits, as was seen when last looked."""
+    attempts: int = 0
+    """Pushes that failed, one after another."""
+    again_at: datetime | None = None
+    """When to try again without any event."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Writeback:
     """What we told the portal."""
 
@@ -141,6 +153,7 @@ class Record:
     credentials: Credentials = field(default_factory=Credentials)
     role: RoleState = field(default_factory=RoleState)
     workspace: WorkspaceState = field(default_factory=WorkspaceState)
+    repository: RepositoryState = field(default_factory=RepositoryState)
     writeback: Writeback = field(default_factory=Writeback)
     grants: tuple[Grant, ...] = ()
     conditions: tuple[Condition, ...] = ()

@@ -23,7 +23,7 @@ from provisioner.ports.store import (
     WakeUps,
     Workqueue,
 )
-from provisioner.ports.workspaces import OwnedFiles, Workspaces, WorkspaceSpec
+from provisioner.ports.workspaces import OwnedFiles, Repositories, Workspaces, WorkspaceSpec
 
 Clock = Callable[[], datetime]
 """Return the present as an aware UTC datetime."""
@@ -43,6 +43,7 @@ __all__ = [
     "PortalWriter",
     "Prober",
     "Records",
+    "Repositories",
     "Roles",
     "WakeUps",
     "Workqueue",

@@ -84,3 +84,13 @@ class Workspaces(Protocol):
 
     def purge(self, product_id: str) -> None:
         """Delete the product's archived workspaces; none is success."""
+
+
+class Repositories(Protocol):
+    """Bring the first commits of workspaces to a git remote."""
+
+    def waits(self, product_id: str) -> bool:
+        """Tell whether a product's first commit is still to be pushed; a cheap look."""
+
+    def push(self, namespace: str, product_id: str) -> None:
+        """Push it, never by force; nothing that waits is success, else `RemoteRefused`."""

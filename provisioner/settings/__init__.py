@@ -39,6 +39,8 @@ class Settings:
     s3_local_endpoint: str | None
     workspace_uid: int | None
     workspace_gid: int | None
+    git_remote: str | None
+    git_basic_auth: str | None
     duckdb_extension_directory: Path
     s3_endpoint: str | None
     s3_access_key: str | None

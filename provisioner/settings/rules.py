@@ -7,6 +7,7 @@ here; what only makes sense together is refused here, one line for each setting.
 from __future__ import annotations
 
 import os
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,8 @@ class Machine:
     """Whether the process may change a file's owner to anybody (CAP_CHOWN)."""
     shared_extensions: Path = _SHARED_EXTENSIONS
     """Where an image keeps DuckDB's extensions for everybody."""
+    git: bool = True
+    """Whether there is a git."""
 
 
 def this_machine() -> Machine:
@@ -36,6 +39,7 @@ def this_machine() -> Machine:
         uid=os.geteuid(),
         groups=frozenset({os.getegid(), *os.getgroups()}),
         gives_files_away=_has_cap_chown(Path("/proc/self/status")),
+        git=shutil.which("git") is not None,
     )
 
 
@@ -57,6 +61,7 @@ def complete(findings: Findings, *, cwd: Path, machine: Machine, serving: bool) 
     _template(findings)
     _folders(findings, machine)
     _owner(findings, machine)
+    _remote(findings, machine)
     _engine(findings)
     _roles(findings)
     _locations(findings)
@@ -133,6 +138,14 @@ def _owner(findings: Findings, machine: Machine) -> None:
         findings.refuse("PROV_WORKSPACE_UID", "the uid of this process, which lacks CAP_CHOWN")
     if gid is not None and gid not in machine.groups:
         findings.refuse("PROV_WORKSPACE_GID", "a group of this process, which lacks CAP_CHOWN")
+
+
+def _remote(findings: Findings, machine: Machine) -> None:
+    """Take a git remote only where there is a git to push with."""
+    if "PROV_GIT_REMOTE" in findings.given and not machine.git:
+        findings.refuse("PROV_GIT_REMOTE", "the program git on this machine")
+    if "PROV_GIT_BASIC_AUTH" in findings.given and "PROV_GIT_REMOTE" not in findings.given:
+        findings.refuse("PROV_GIT_REMOTE", "to be set, as PROV_GIT_BASIC_AUTH is")
 
 
 def _engine(findings: Findings) -> None:

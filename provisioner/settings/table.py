@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from provisioner.settings import documents, types
+from provisioner.settings import documents, remotes, types
 from provisioner.settings.source import Setting
 
 _DAY = 86_400
@@ -98,6 +98,18 @@ SETTINGS: tuple[Setting, ...] = (
         types.whole(0, _MAX_ID),
         "group given to workspace files",
         unset="unset",
+    ),
+    Setting(
+        "PROV_GIT_REMOTE",
+        remotes.git_remote,
+        "git remote that gets each workspace's first commit: a URL with `{namespace}` in it; "
+        "repositories there must exist, or be made by the first push",
+    ),
+    Setting(
+        "PROV_GIT_BASIC_AUTH",
+        types.basic_auth,
+        "`user:password` for remotes over HTTP; it goes into no workspace",
+        secret=True,
     ),
     Setting(
         "PROV_DUCKDB_EXTENSION_DIRECTORY",

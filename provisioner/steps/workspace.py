@@ -54,9 +54,13 @@ class WorkspaceStep:
     name = "workspace"
     optional = False
 
-    def __init__(self, workspaces: ports.Workspaces, surroundings: Surroundings) -> None:
+    def __init__(
+        self, workspaces: ports.Workspaces, surroundings: Surroundings, *, pushes: bool = False
+    ) -> None:
         self._workspaces = workspaces
         self._around = surroundings
+        self._pushes = pushes
+        """Whether the first commit of what is made here waits for a remote."""
 
     def observe(self, record: model.Record, desired: model.Desired) -> model.Record:
         """Refuse a folder that is not this product's; notice what was deleted or changed."""
@@ -181,6 +185,9 @@ class WorkspaceStep:
             self._workspaces.create(self._spec(run.desired, record), files)
             digest = self._workspaces.template_digest()
             state = dataclasses.replace(state, rendered=True, template_digest=digest)
+            run.record = dataclasses.replace(
+                run.record, repository=model.RepositoryState(unpushed=self._pushes)
+            )
         else:
             self._workspaces.publish(record.namespace, record.key.id, files)
         run.save(

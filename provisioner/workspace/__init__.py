@@ -23,7 +23,17 @@ from dataclasses import replace
 from pathlib import Path
 
 from provisioner import errors, model, names, ports, telemetry
-from provisioner.workspace import blueprint, claims, ground, laying, moving, owned, render, turns
+from provisioner.workspace import (
+    blueprint,
+    claims,
+    ground,
+    laying,
+    moving,
+    owned,
+    render,
+    repository,
+    turns,
+)
 
 _log = telemetry.Log(__name__)
 
@@ -34,11 +44,18 @@ class CookiecutterWorkspaces:
     """Keep workspaces rendered from one Cookiecutter template."""
 
     def __init__(
-        self, *, output: Path, template: Path, uid: int | None = None, gid: int | None = None
+        self,
+        *,
+        output: Path,
+        template: Path,
+        uid: int | None = None,
+        gid: int | None = None,
+        remote: repository.Remote | None = None,
     ) -> None:
         self._output = output.absolute()
         self._template = render.Template(template.absolute())
         self._owner = ground.Owner(uid=-1 if uid is None else uid, gid=-1 if gid is None else gid)
+        self._remote = remote
         self._sweeping = threading.Lock()
         self._swept = False
 
@@ -185,11 +202,38 @@ class CookiecutterWorkspaces:
         with root.own_folder(claims.PRIVATE) as private, self._staged(private) as stage:
             with stage.make_folder("record", _CLOSED_FOLDER) as record:
                 laying.record(record, answers, rendering)
+                commit = self._commit(stage, record, rendering, spec.namespace)
             with stage.make_folder("workspace", _OPEN_FOLDER, self._owner) as workspace:
                 laying.lay(workspace, rendering)
+                if commit:
+                    with stage.folder("repository") as made:
+                        repository.copy(made, workspace, repository.FOLDER)
                 owned.publish(workspace, files)
                 claim = claims.Claim(product_id=spec.product_id, folder=workspace.identity)
             _swap(root, private, stage, spec.namespace, claim)
+
+    def _commit(
+        self,
+        stage: ground.Tree,
+        record: ground.Tree,
+        rendering: blueprint.Rendering,
+        namespace: str,
+    ) -> bool:
+        """Make the first commit in staging, and keep one copy for the remote; False without git.
+
+        A git that fails leaves a workspace that is no repository rather than none.
+        """
+        origin = self._remote.url(namespace) if self._remote else None
+        with stage.make_folder("repository", _CLOSED_FOLDER) as made:
+            try:
+                if not repository.begin(made, rendering, at=repository.now(), origin=origin):
+                    return False
+            except errors.RemoteRefused as exc:
+                _log.error("the workspace is no repository", namespace=namespace, reason=str(exc))
+                return False
+            if origin:
+                repository.copy(made, record, repository.UNPUSHED)
+        return True
 
     @contextlib.contextmanager
     def _disk(self, namespace: str) -> Iterator[None]:

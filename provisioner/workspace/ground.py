@@ -84,6 +84,14 @@ class Tree:
         return f"{status.st_dev}:{status.st_ino}"
 
     @property
+    def path(self) -> Path:
+        """Name the directory for a program that works in it, as long as this tree is open.
+
+        For folders that nobody but the service may enter: below, a path is followed as any other.
+        """
+        return Path(f"/proc/{os.getpid()}/fd/{self._descriptor}")
+
+    @property
     def uid(self) -> int:
         """Whom what we make here belongs to."""
         return os.geteuid() if self._owner.uid < 0 else self._owner.uid

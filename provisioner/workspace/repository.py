@@ -1,0 +1,260 @@
+"""Make a workspace a git repository from its start, and push its first commit to a remote.
+
+git runs only in folders of ours, below `.provisioner/`: in a tree that its users own, a mere
+`git status` runs what `.git/config` tells it. So the first commit is made in staging from the
+rendering alone, before anything secret is written, and becomes the workspace's `.git` by copying
+files. A second copy waits in `.provisioner/<product id>/unpushed/` until a remote has it; that is
+where a push runs, as often as it takes.
+
+Without a git program workspaces are made without a repository.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from provisioner import errors, names, telemetry
+from provisioner.workspace import blueprint, claims, ground
+
+_log = telemetry.Log(__name__)
+
+FOLDER = ".git"
+UNPUSHED = "unpushed"
+_BRANCH = "refs/heads/main"
+_WHO = "Provisioner <provisioner@noreply.invalid>"
+_IGNORED = "# Keys are never committed, whatever .gitignore says.\n.env*\n.aws/\n*.template-new\n"
+_OPEN, _PLAIN = 0o755, 0o644
+_PUSH_SECONDS = 30.0
+_MAKE_SECONDS = 60.0
+
+_MEANINGS = (
+    ("rejected", "the remote has another history"),
+    ("Authentication failed", "the remote refuses who asks"),
+    ("could not read", "the remote refuses who asks"),
+    ("Permission denied", "the remote refuses who asks"),
+    ("403", "the remote refuses who asks"),
+    ("not found", "there is no such remote repository"),
+    ("does not appear to be a git repository", "there is no such remote repository"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Remote:
+    """Where first commits go."""
+
+    pattern: str
+    """A URL with `{namespace}`; it holds no password."""
+    basic_auth: str | None = field(default=None, repr=False)
+    """`user:password` for a remote over HTTP."""
+
+    def url(self, namespace: str) -> str:
+        """Return the address of a product's repository."""
+        return self.pattern.replace("{namespace}", names.check_namespace(namespace))
+
+
+def program() -> str | None:
+    """Return the git program; None where there is none."""
+    return shutil.which("git")
+
+
+def begin(
+    folder: ground.Tree, rendering: blueprint.Rendering, *, at: datetime, origin: str | None
+) -> bool:
+    """Make a repository whose only commit is the rendering, in an empty folder of ours.
+
+    False, and nothing made, where there is no git.
+    """
+    git = program()
+    if git is None:
+        _log.warning("there is no git: workspaces are no repositories")
+        return False
+    for name in ("info", "objects", "refs"):
+        with folder.make_folder(name, _OPEN):
+            pass
+    folder.add("HEAD", f"ref: {_BRANCH}\n".encode(), _PLAIN)
+    folder.add("config", _config(origin).encode(), _PLAIN)
+    folder.add("info/exclude", _IGNORED.encode(), _PLAIN)
+    environment = {"GIT_DIR": "."}
+    options = ["-c", "fastimport.unpackLimit=1"]  # one pack, not a file an object
+    _run(
+        [git, *options, "fast-import", "--quiet", "--done", "--date-format=raw"],
+        folder,
+        environment,
+        _stream(rendering, at),
+    )
+    _run([git, "read-tree", _BRANCH], folder, environment, b"")
+    return True
+
+
+def copy(made: ground.Tree, into: ground.Tree, name: str) -> None:
+    """Copy a repository of ours into a folder that belongs to somebody, durable."""
+    with into.make_folder(name, _OPEN) as target:
+        _copy(made.path, target)
+
+
+def _copy(source: Path, target: ground.Tree) -> None:
+    entries = sorted(source.iterdir())
+    target.add_all([(each.name, each.read_bytes(), _PLAIN) for each in entries if each.is_file()])
+    for each in entries:
+        if each.is_dir():
+            with target.make_folder(each.name, _OPEN) as below:
+                _copy(each, below)
+    target.sync()
+
+
+def _config(origin: str | None) -> str:
+    lines = ["[core]", "\trepositoryformatversion = 0", "\tfilemode = true", "\tbare = false"]
+    lines += ["\tlogallrefupdates = true"]
+    if origin:
+        lines += ['[remote "origin"]', f"\turl = {origin}"]
+        lines += ["\tfetch = +refs/heads/*:refs/remotes/origin/*"]
+        lines += ['[branch "main"]', "\tremote = origin", f"\tmerge = {_BRANCH}"]
+    return "\n".join([*lines, ""])
+
+
+def _stream(rendering: blueprint.Rendering, at: datetime) -> bytes:
+    """Write the rendering as one commit in the language of `git fast-import`."""
+    message = b"Start from the template"
+    when = f"{int(at.timestamp())} +0000"
+    parts = [f"commit {_BRANCH}\ncommitter {_WHO} {when}\n".encode(), _data(message)]
+    for file in rendering.files:
+        mode = "100755" if file.executable else "100644"
+        parts += [f"M {mode} inline {_quoted(file.path)}\n".encode(), _data(file.data)]
+    return b"".join([*parts, b"done\n"])
+
+
+def _data(content: bytes) -> bytes:
+    return b"data %d\n%s\n" % (len(content), content)
+
+
+def _quoted(path: str) -> str:
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'
+
+
+class GitRemotes:
+    """Push first commits; what waits lies in the output folder, in the part that is ours alone."""
+
+    def __init__(self, *, output: Path, remote: Remote | None) -> None:
+        self._output = output.absolute()
+        self._remote = remote
+
+    def waits(self, product_id: str) -> bool:
+        """Tell whether a product's first commit is still to be pushed."""
+        if self._remote is None:
+            return False
+        try:
+            with self._record(product_id) as record:
+                return record.holds(UNPUSHED)
+        except (OSError, ground.ChangedByUser):
+            return False
+
+    def push(self, namespace: str, product_id: str) -> None:
+        """Push the first commit, and forget it; nothing that waits is success.
+
+        Never by force: a remote that has another history keeps it (`RemoteRefused`).
+        """
+        if self._remote is None or not self.waits(product_id):
+            return
+        url = self._remote.url(namespace)
+        with self._record(product_id) as record:
+            with record.folder(UNPUSHED) as waiting:
+                _push(waiting, url, self._remote.basic_auth)
+            record.remove_all(UNPUSHED)
+        _log.info("pushed the first commit", namespace=namespace)
+
+    def _record(self, product_id: str) -> ground.Tree:
+        with (
+            ground.open_tree(self._output) as root,
+            root.own_folder(claims.PRIVATE, make=False) as private,
+        ):
+            return private.folder(product_id)
+
+
+def _push(folder: ground.Tree, url: str, basic_auth: str | None) -> None:
+    git = program()
+    if git is None:
+        raise errors.RemoteRefused("there is no git to push with")
+    environment = {
+        "GIT_DIR": ".",
+        "GIT_ALLOW_PROTOCOL": urlsplit(url).scheme,
+        "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=10",
+        **_settings(basic_auth if url.startswith("http") else None),
+    }
+    _run([git, "push", "--quiet", url, f"{_BRANCH}:{_BRANCH}"], folder, environment, b"")
+
+
+def _settings(basic_auth: str | None) -> dict[str, str]:
+    """Pass settings in the environment: the command line of a process is for all to see."""
+    settings = {
+        "http.followRedirects": "false",
+        "http.lowSpeedLimit": "1",
+        "http.lowSpeedTime": "15",
+        "credential.helper": "",
+    }
+    if basic_auth:
+        token = base64.b64encode(basic_auth.encode()).decode()
+        settings["http.extraHeader"] = f"Authorization: Basic {token}"
+    pairs: dict[str, str] = {"GIT_CONFIG_COUNT": str(len(settings))}
+    for number, (name, value) in enumerate(settings.items()):
+        pairs |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
+    return pairs
+
+
+def _run(
+    command: list[str], folder: ground.Tree, environment: Mapping[str, str], given: bytes
+) -> None:
+    """Run git in a folder of ours, with nobody's configuration; its words stay here."""
+    process = subprocess.Popen(
+        command,
+        cwd=folder.path,
+        env={
+            "PATH": os.defpath,
+            "LC_ALL": "C",
+            "HOME": "/nonexistent",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_TERMINAL_PROMPT": "0",
+            **environment,
+        },
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    pushes = "push" in command
+    try:
+        _, said = process.communicate(given, _PUSH_SECONDS if pushes else _MAKE_SECONDS)
+    except subprocess.TimeoutExpired as exc:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its helpers too
+        process.communicate()
+        raise errors.RemoteRefused("git did not come to an end") from exc
+    if process.returncode:
+        raise errors.RemoteRefused(_meaning(said.decode(errors="replace")) if pushes else _BROKEN)
+
+
+_BROKEN = "git could not make the first commit"
+
+
+def _meaning(said: str) -> str:
+    """Return a constant sentence for what git says: it quotes addresses and the remote's words."""
+    for mark, meaning in _MEANINGS:
+        if mark in said:
+            return meaning
+    return "the remote does not answer as a git remote does"
+
+
+def now() -> datetime:
+    """Return the present, for the date of a commit."""
+    return datetime.now(UTC)
