@@ -23,7 +23,14 @@ from provisioner.ports.store import (
     WakeUps,
     Workqueue,
 )
-from provisioner.ports.workspaces import OwnedFiles, Workspaces, WorkspaceSpec
+from provisioner.ports.workspaces import (
+    OpenConflicts,
+    OwnedFiles,
+    TemplateVersion,
+    UpgradeReport,
+    Workspaces,
+    WorkspaceSpec,
+)
 
 Clock = Callable[[], datetime]
 """Return the present as an aware UTC datetime."""
@@ -38,12 +45,15 @@ __all__ = [
     "Issuer",
     "Links",
     "ObjectStore",
+    "OpenConflicts",
     "OwnedFiles",
     "PortalReader",
     "PortalWriter",
     "Prober",
     "Records",
     "Roles",
+    "TemplateVersion",
+    "UpgradeReport",
     "WakeUps",
     "Workqueue",
     "WorkspaceSpec",

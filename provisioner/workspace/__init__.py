@@ -6,7 +6,7 @@ nothing that looks finished. Nothing in a workspace is trusted as state. What be
 kept in `.provisioner/`:
 
     names/<namespace>      which product the folder of that name belongs to, see `claims`
-    <product id>/          answers.json and render/, the pristine rendering
+    <product id>/          what the workspace was last brought to, see `keeping`
     staging/<random>/      what is being made; held by a lock, swept when nobody holds it
     archive/<product id>/  workspaces of products that are gone
     turns/<product id>/    locked by the process that is writing for the product, see `turns`
@@ -23,11 +23,24 @@ from dataclasses import replace
 from pathlib import Path
 
 from provisioner import errors, model, names, ports, telemetry
-from provisioner.workspace import blueprint, claims, ground, laying, moving, owned, render, turns
+from provisioner.workspace import (
+    blueprint,
+    claims,
+    ground,
+    keeping,
+    laying,
+    moving,
+    owned,
+    render,
+    settling,
+    turns,
+    upgrading,
+)
 
 _log = telemetry.Log(__name__)
 
 _OPEN_FOLDER, _CLOSED_FOLDER = 0o755, 0o700
+_RETRY_SECONDS = 1.0
 
 
 class CookiecutterWorkspaces:
@@ -45,6 +58,10 @@ class CookiecutterWorkspaces:
     def template_digest(self) -> str:
         """Digest the template folder as it is now; `TemplateError` where there is none."""
         return self._template.digest()
+
+    def template_name(self) -> str:
+        """Return what the template calls its version, "" where it has no name."""
+        return self._template.name()
 
     @contextlib.contextmanager
     def held(self, product_id: str) -> Iterator[None]:
@@ -79,12 +96,8 @@ class CookiecutterWorkspaces:
             return
         if owner is not None:
             raise claims.not_ours(spec.namespace)
-        answers = {
-            "namespace": spec.namespace,
-            "template_digest": self._template.digest(),
-            "context": dict(spec.context),
-        }
-        rendering = laying.without(self._template.render(spec.context, spec.text), files)
+        version, rendering = self._rendered(spec, files)
+        answers = keeping.answers(spec.namespace, version)
         with self._disk(spec.namespace), self._opened(make=True) as root:
             self._make(root, spec, answers, rendering, files)
         _log.info("made a workspace", namespace=spec.namespace, product_id=spec.product_id)
@@ -96,15 +109,125 @@ class CookiecutterWorkspaces:
         """
         _check_id(product_id)
         with self._disk(namespace), self._opened() as root:
-            owner = claims.owner(root, namespace)
-            if owner is None:
-                raise errors.Conflict("the workspace is gone", namespace=namespace)
-            if owner != product_id:
-                raise claims.not_ours(namespace)
+            self._check_owner(root, namespace, product_id)
             self._sweep(root)
             with root.folder(namespace) as workspace:
                 claims.confirm(root, namespace)
                 owned.publish(workspace, files)
+
+    def version(self, product_id: str) -> ports.TemplateVersion | None:
+        """Return what the product's files were last brought to; None where that is not known."""
+        _check_id(product_id)
+        with (
+            self._disk(product_id),
+            contextlib.suppress(FileNotFoundError),
+            self._opened() as root,
+            self._record(root, product_id, make=False) as record,
+        ):
+            found = keeping.read_answers(record)
+            return None if found is None else keeping.Kept(answers=found).version
+        return None
+
+    def foresee(self, spec: ports.WorkspaceSpec, files: ports.OwnedFiles) -> ports.UpgradeReport:
+        """Say what `upgrade` would do now, and do nothing."""
+        _check_id(spec.product_id)
+        after, rendering = self._rendered(spec, files)
+        with self._disk(spec.namespace), self._opened() as root:
+            self._check_owner(root, spec.namespace, spec.product_id)
+            with root.folder(spec.namespace) as workspace:
+                kept = self._kept(root, spec.product_id)
+                if kept.version == after:
+                    return ports.UpgradeReport(
+                        before=after, after=after, files={}, conflicts=kept.report().conflicts
+                    )
+                return upgrading.foresee(workspace, kept, rendering, after, files)
+
+    def upgrade(self, spec: ports.WorkspaceSpec, files: ports.OwnedFiles) -> ports.UpgradeReport:
+        """Bring a workspace to the template as it is now, keeping what its users changed.
+
+        What was stopped is finished first, whether the template renders or not.
+        """
+        _check_id(spec.product_id)
+        with self._at_work(spec) as (workspace, record, stage):
+            upgrading.finish(workspace, record, stage, files)
+        after, rendering = self._rendered(spec, files)
+        with self._at_work(spec) as (workspace, record, stage):
+            report = upgrading.run(
+                workspace,
+                record,
+                stage,
+                files,
+                answers=keeping.answers(spec.namespace, after),
+                rendering=rendering,
+            )
+        _log.info("brought a workspace to a template", namespace=spec.namespace)
+        return report
+
+    def conflicts(self, namespace: str, product_id: str) -> ports.OpenConflicts:
+        """Look which files a newer version lies beside."""
+        _check_id(product_id)
+        with self._disk(namespace), self._opened() as root, root.folder(namespace) as workspace:
+            return settling.look(workspace, self._kept(root, product_id).conflicts)
+
+    def tidy(self, namespace: str, product_id: str) -> None:
+        """Remove newer versions that the file beside them is equal to by now."""
+        _check_id(product_id)
+        with self._disk(namespace), self._opened() as root:
+            self._check_owner(root, namespace, product_id)
+            with root.folder(namespace) as workspace:
+                settling.tidy(workspace, self._kept(root, product_id).conflicts)
+
+    @contextlib.contextmanager
+    def _at_work(
+        self, spec: ports.WorkspaceSpec
+    ) -> Iterator[tuple[ground.Tree, ground.Tree, ground.Tree]]:
+        """Open workspace, record and a folder in staging."""
+        with self._disk(spec.namespace), self._opened() as root:
+            self._check_owner(root, spec.namespace, spec.product_id)
+            self._sweep(root)
+            with (
+                root.folder(spec.namespace) as workspace,
+                self._record(root, spec.product_id) as record,
+                root.own_folder(claims.PRIVATE) as private,
+                self._staged(private) as stage,
+            ):
+                claims.confirm(root, spec.namespace)
+                yield workspace, record, stage
+
+    def _rendered(
+        self, spec: ports.WorkspaceSpec, files: ports.OwnedFiles
+    ) -> tuple[ports.TemplateVersion, blueprint.Rendering]:
+        """Render, and say what from; `Conflict` where the template is changed meanwhile."""
+        digest, name = self._template.digest(), self._template.name()
+        rendering = self._template.render(spec.context, spec.text, spec.choices)
+        if self._template.digest() != digest:
+            raise errors.Conflict("the template is being changed", delay_seconds=_RETRY_SECONDS)
+        version = ports.TemplateVersion(digest=digest, name=name, rendered=spec.rendered)
+        return version, laying.without(rendering, files)
+
+    def _check_owner(self, root: ground.Tree, namespace: str, product_id: str) -> None:
+        owner = claims.owner(root, namespace)
+        if owner is None:
+            raise errors.Conflict("the workspace is gone", namespace=namespace)
+        if owner != product_id:
+            raise claims.not_ours(namespace)
+
+    @contextlib.contextmanager
+    def _record(
+        self, root: ground.Tree, product_id: str, *, make: bool = True
+    ) -> Iterator[ground.Tree]:
+        with (
+            root.own_folder(claims.PRIVATE, make=make) as private,
+            private.own_folder(product_id, make=make) as record,
+        ):
+            yield record
+
+    def _kept(self, root: ground.Tree, product_id: str) -> keeping.Kept:
+        try:
+            with self._record(root, product_id, make=False) as record:
+                return keeping.read(record)
+        except FileNotFoundError:
+            return keeping.Kept()
 
     def published(self, namespace: str, files: ports.OwnedFiles) -> bool:
         """Tell whether our files lie in the workspace exactly so, and nothing half-written."""
