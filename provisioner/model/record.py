@@ -118,6 +118,8 @@ class WorkspaceState:
     """Those of them that somebody was seen to have dealt with."""
     upgrades: tuple[Upgrade, ...] = ()
     """What new versions of the template did, the newest first."""
+    brought_at: datetime | None = None
+    """When it was last rendered, or brought to the template."""
     published_digest: str = ""
     """Of the files we own in it (`.env`, `.aws/`, `ports.json`, `INPUTS.md`)."""
     published_key_id: str = ""
