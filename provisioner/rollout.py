@@ -95,12 +95,16 @@ def roll_out(
 
 
 def _judged(parts: assembly.Parts, outcome: model.Outcome) -> model.Outcome:
-    """Turn a run that went well but for the template into what a person asked about."""
-    record = parts.store.records.load(outcome.key)
-    refused = (each for each in record.conditions if each.type == "TemplateError") if record else ()
-    why = next(refused, None)
-    if outcome.status != "done" or why is None:
+    """Go by the workspace: a run may end well, or be given up, and leave it behind."""
+    if outcome.status != "done":
         return outcome
+    (found,) = berths(parts, outcome.key.id)
+    if found.standing is not template.Standing.BEHIND:
+        return outcome
+    why = "; ".join(each.message for each in found.record.conditions)
     return model.Outcome(
-        key=outcome.key, status="condition", actions=outcome.actions, message=why.message
+        key=outcome.key,
+        status="condition",
+        actions=outcome.actions,
+        message=why or "it is still behind: ask again",
     )
