@@ -244,7 +244,7 @@ def render_into(
     template: Path,
     namespace: str,
     text: Mapping[str, str],
-    choices: Mapping[str, str],
+    choices: Mapping[str, str] | None = None,
 ) -> Path:
     """Render a template into `folder/<namespace>`, which must not be there yet."""
     names.check_namespace(namespace)
@@ -260,7 +260,9 @@ def render_into(
         "product_id": str(uuid.UUID(int=0)),
         "product_kind": model.Kind.PRODUCT.value,
     }
-    made = render.Template(template).render(context, {"domain": "", "owners": "", **text}, choices)
+    made = render.Template(template).render(
+        context, {"domain": "", "owners": "", **text}, choices or {}
+    )
     target.mkdir(parents=True)
     for path in made.folders:
         (target / path).mkdir(exist_ok=True)

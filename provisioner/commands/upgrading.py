@@ -32,21 +32,17 @@ def upgrade(namespace: str | None, everything: bool, dry_run: bool, canary: int 
     the next call of --all finds what is left. Exit code 0: all is well; 1: something failed; 2:
     the settings cannot be used; 3: done, with files in conflict.
     """
-    from provisioner import operations, rollout, tables
+    from provisioner import operations, rollout
 
     options.one_or_all(namespace, everything)
     if canary is not None and not everything:
         raise click.UsageError("--canary is for --all")
-    out = tables.console()
     with operations.opened(options.read_settings(), read_only=dry_run) as parts:
         berths = rollout.chosen(parts, namespace, canary=canary)
         if not berths:
             click.echo("Every workspace is at the template as it is now.")
             return
-        if dry_run:
-            code = _foresee(parts, berths)
-        else:
-            code = _roll_out(parts, berths)
+        code = _foresee(parts, berths) if dry_run else _roll_out(parts, berths)
         left = len(rollout.chosen(parts, None, canary=None)) if canary else 0
     if left and not dry_run:
         click.echo(
