@@ -135,7 +135,9 @@ def assemble(
         asks=kept.asks,
         rules=_rules(settings),
         clock=clock,
-        template=template.follows(automatically=settings.template_updates.value == "auto"),
+        template=template.follows(
+            automatically=settings.template_updates.value == "auto", clock=clock
+        ),
     )
     reconciles = reconciler.Reconciler(
         readings=readings,

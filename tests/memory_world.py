@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 from provisioner import grants, model, observer, plan, reading, reconciler, telemetry, worker
 from provisioner.steps import (
@@ -93,7 +94,9 @@ class MemoryWorld:
                 bucket=BUCKET, scope=scope, allowed_locations=allowed_locations, finalizer="ours"
             ),
             clock=self.clock,
-            template=self.template_step.follows(automatically=template_updates),
+            template=self.template_step.follows(
+                automatically=template_updates, clock=self.clock, look_every=timedelta(0)
+            ),
         )
         self.observer = observer.Observer(readings, steps=steps, clock=self.clock)
         self.reconciler = reconciler.Reconciler(

@@ -179,3 +179,13 @@ def test_what_does_not_live_is_left_alone(phase: model.Phase) -> None:
     world = _world()
     wanted = model.Desired(key=SALES, phase=phase, product=None, template="other")
     assert world.template_step.plan(wanted, world.record(SALES), world.clock()) == ()
+
+
+def test_the_template_is_not_looked_at_for_each_of_many_products() -> None:
+    world = _world()
+    follow = world.template_step.follows(automatically=True, clock=world.clock)
+    first = follow()
+    _improve(world)
+    assert follow() == first
+    world.clock.advance(1)
+    assert follow() == world.folders.digest

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 from provisioner import errors, model, ports
@@ -18,6 +18,7 @@ from provisioner.steps import workspace as workspace_step
 
 UPGRADE, TIDY = "upgrade", "tidy-conflicts"
 _UNREADABLE = "unreadable"
+_LOOK_EVERY = timedelta(seconds=1)
 _UPGRADES_KEPT = 10
 _FILES_KEPT = 100
 
@@ -43,9 +44,25 @@ class TemplateStep:
         self.workspaces = workspaces
         self.within = within
 
-    def follows(self, *, automatically: bool) -> Callable[[], str]:
-        """Return what tells the digest of the template that workspaces follow by themselves."""
-        return self._digest if automatically else lambda: ""
+    def follows(
+        self, *, automatically: bool, clock: ports.Clock, look_every: timedelta = _LOOK_EVERY
+    ) -> Callable[[], str]:
+        """Return what tells the digest of the template that workspaces follow by themselves.
+
+        A resync asks for each product: the folder is looked at once in a while only.
+        """
+        seen_at: datetime | None = None
+        digest = ""
+
+        def follow() -> str:
+            nonlocal seen_at, digest
+            now = clock()
+            if seen_at is None or now - seen_at >= look_every:
+                digest = self._digest()
+                seen_at = now
+            return digest
+
+        return follow if automatically else lambda: ""
 
     def _digest(self) -> str:
         """Return the template's digest; each product says by itself that it cannot be read."""
