@@ -15,9 +15,6 @@ kept in `.provisioner/`:
 from __future__ import annotations
 
 import contextlib
-import errno
-import secrets
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +28,7 @@ from provisioner.workspace import (
     laying,
     moving,
     owned,
+    premises,
     render,
     settling,
     turns,
@@ -49,11 +47,9 @@ class CookiecutterWorkspaces:
     def __init__(
         self, *, output: Path, template: Path, uid: int | None = None, gid: int | None = None
     ) -> None:
-        self._output = output.absolute()
         self._template = render.Template(template.absolute())
         self._owner = ground.Owner(uid=-1 if uid is None else uid, gid=-1 if gid is None else gid)
-        self._sweeping = threading.Lock()
-        self._swept = False
+        self._premises = premises.Premises(output.absolute(), self._owner)
 
     def template_digest(self) -> str:
         """Digest the template folder as it is now; `TemplateError` where there is none."""
@@ -68,8 +64,8 @@ class CookiecutterWorkspaces:
         """Keep every other process from writing for the product; `Conflict` where one does."""
         _check_id(product_id)
         with contextlib.ExitStack() as stack:
-            with self._disk(product_id):
-                root = stack.enter_context(self._opened(make=True))
+            with self._premises.disk(product_id):
+                root = stack.enter_context(self._premises.opened(make=True))
                 stack.enter_context(turns.take(root, product_id))
             yield
 
@@ -78,9 +74,9 @@ class CookiecutterWorkspaces:
 
         None where there is no folder, or an empty one.
         """
-        with self._disk(namespace):
+        with self._premises.disk(namespace):
             try:
-                with self._opened() as root:
+                with self._premises.opened() as root:
                     return claims.owner(root, namespace)
             except FileNotFoundError:
                 return None
@@ -98,7 +94,7 @@ class CookiecutterWorkspaces:
             raise claims.not_ours(spec.namespace)
         version, rendering = self._rendered(spec, files)
         answers = keeping.answers(spec.namespace, version)
-        with self._disk(spec.namespace), self._opened(make=True) as root:
+        with self._premises.disk(spec.namespace), self._premises.opened(make=True) as root:
             self._make(root, spec, answers, rendering, files)
         _log.info("made a workspace", namespace=spec.namespace, product_id=spec.product_id)
 
@@ -108,21 +104,30 @@ class CookiecutterWorkspaces:
         `NotOurs` where the folder is not the product's, `Conflict` where there is none.
         """
         _check_id(product_id)
-        with self._disk(namespace), self._opened() as root:
-            self._check_owner(root, namespace, product_id)
-            self._sweep(root)
+        with self._premises.disk(namespace), self._premises.opened() as root:
+            self._premises.check_owner(root, namespace, product_id)
+            self._premises.sweep(root)
             with root.folder(namespace) as workspace:
                 claims.confirm(root, namespace)
                 owned.publish(workspace, files)
+
+    def published(self, namespace: str, files: ports.OwnedFiles) -> bool:
+        """Tell whether our files lie in the workspace exactly so, and nothing half-written."""
+        with self._premises.disk(namespace):
+            try:
+                with self._premises.opened() as root, root.folder(namespace) as workspace:
+                    return owned.is_published(workspace, files)
+            except (FileNotFoundError, PermissionError, ground.ChangedByUser):
+                return False
 
     def version(self, product_id: str) -> ports.TemplateVersion | None:
         """Return what the product's files were last brought to; None where that is not known."""
         _check_id(product_id)
         with (
-            self._disk(product_id),
+            self._premises.disk(product_id),
             contextlib.suppress(FileNotFoundError),
-            self._opened() as root,
-            self._record(root, product_id, make=False) as record,
+            self._premises.opened() as root,
+            self._premises.record(root, product_id, make=False) as record,
         ):
             found = keeping.read_answers(record)
             return None if found is None else keeping.Kept(answers=found).version
@@ -132,8 +137,8 @@ class CookiecutterWorkspaces:
         """Say what `upgrade` would do now, and do nothing."""
         _check_id(spec.product_id)
         after, rendering = self._rendered(spec, files)
-        with self._disk(spec.namespace), self._opened() as root:
-            self._check_owner(root, spec.namespace, spec.product_id)
+        with self._premises.disk(spec.namespace), self._premises.opened() as root:
+            self._premises.check_owner(root, spec.namespace, spec.product_id)
             with root.folder(spec.namespace) as workspace:
                 kept = self._kept(root, spec.product_id)
                 if kept.version == after:
@@ -150,8 +155,7 @@ class CookiecutterWorkspaces:
         _check_id(spec.product_id)
         with self._at_work(spec) as (workspace, record, stage):
             upgrading.finish(workspace, record, stage, files)
-        after, rendering = self._rendered(spec, files)
-        with self._at_work(spec) as (workspace, record, stage):
+            after, rendering = self._rendered(spec, files)
             report = upgrading.run(
                 workspace,
                 record,
@@ -166,30 +170,100 @@ class CookiecutterWorkspaces:
     def conflicts(self, namespace: str, product_id: str) -> ports.OpenConflicts:
         """Look which files a newer version lies beside."""
         _check_id(product_id)
-        with self._disk(namespace), self._opened() as root, root.folder(namespace) as workspace:
+        with (
+            self._premises.disk(namespace),
+            self._premises.opened() as root,
+            root.folder(namespace) as workspace,
+        ):
             return settling.look(workspace, self._kept(root, product_id).conflicts)
 
     def tidy(self, namespace: str, product_id: str) -> None:
         """Remove newer versions that the file beside them is equal to by now."""
         _check_id(product_id)
-        with self._disk(namespace), self._opened() as root:
-            self._check_owner(root, namespace, product_id)
+        with self._premises.disk(namespace), self._premises.opened() as root:
+            self._premises.check_owner(root, namespace, product_id)
             with root.folder(namespace) as workspace:
                 settling.tidy(workspace, self._kept(root, product_id).conflicts)
+
+    def retract(self, namespace: str, product_id: str) -> None:
+        """Remove `.env`, `.env.local` and `.aws/`; gone or not this product's is left alone.
+
+        What the user put into `.aws/` stays, and `.aws/` with it.
+        """
+        _check_id(product_id)
+        with (
+            self._premises.disk(namespace),
+            contextlib.suppress(FileNotFoundError),
+            self._premises.opened() as root,
+        ):
+            if claims.owner(root, namespace) == product_id:
+                with root.folder(namespace) as workspace:
+                    owned.retract(workspace)
+
+    def move(self, old: str, new: str, product_id: str) -> None:
+        """Give a workspace another name, by one rename; one that has it already is success."""
+        _check_id(product_id)
+        names.check_namespace(old)
+        with self._premises.disk(new), self._premises.opened() as root:
+            self._premises.sweep(root)
+            with root.own_folder(claims.PRIVATE) as private:
+                moving.move(root, private, old, new, product_id)
+        _log.info("moved a workspace", namespace=new, product_id=product_id)
+
+    def adopt(self, namespace: str, product_id: str) -> None:
+        """Make a folder the product's, whoever's it was; its files stay as they are."""
+        _check_id(product_id)
+        with (
+            self._premises.disk(namespace),
+            self._premises.opened() as root,
+            root.own_folder(claims.PRIVATE) as private,
+        ):
+            moving.adopt(root, private, namespace, product_id)
+        _log.info("adopted a folder", namespace=namespace, product_id=product_id)
+
+    def purge(self, product_id: str) -> None:
+        """Delete the archived workspaces of a product; none is success."""
+        _check_id(product_id)
+        with (
+            self._premises.disk(product_id),
+            contextlib.suppress(FileNotFoundError),
+            self._premises.opened() as root,
+            root.own_folder(claims.PRIVATE, make=False) as private,
+        ):
+            moving.purge(private, product_id)
+
+    def archive(self, namespace: str, product_id: str) -> None:
+        """Move the workspace to `.provisioner/archive/<id>/`; gone or not ours is success.
+
+        A second one of the same product goes to `<id>.2`, and so on; no secret goes along.
+        """
+        _check_id(product_id)
+        with (
+            self._premises.disk(namespace),
+            contextlib.suppress(FileNotFoundError),
+            self._premises.opened() as root,
+        ):
+            claim = claims.read(root, namespace)
+            if claim is None or claim.product_id != product_id:
+                return
+            self._premises.sweep(root)
+            with root.own_folder(claims.PRIVATE) as private:
+                if moving.archive(root, private, namespace, product_id):
+                    _log.info("archived a workspace", namespace=namespace, product_id=product_id)
 
     @contextlib.contextmanager
     def _at_work(
         self, spec: ports.WorkspaceSpec
     ) -> Iterator[tuple[ground.Tree, ground.Tree, ground.Tree]]:
         """Open workspace, record and a folder in staging."""
-        with self._disk(spec.namespace), self._opened() as root:
-            self._check_owner(root, spec.namespace, spec.product_id)
-            self._sweep(root)
+        with self._premises.disk(spec.namespace), self._premises.opened() as root:
+            self._premises.check_owner(root, spec.namespace, spec.product_id)
+            self._premises.sweep(root)
             with (
                 root.folder(spec.namespace) as workspace,
-                self._record(root, spec.product_id) as record,
+                self._premises.record(root, spec.product_id) as record,
                 root.own_folder(claims.PRIVATE) as private,
-                self._staged(private) as stage,
+                self._premises.staged(private) as stage,
             ):
                 claims.confirm(root, spec.namespace)
                 yield workspace, record, stage
@@ -205,96 +279,12 @@ class CookiecutterWorkspaces:
         version = ports.TemplateVersion(digest=digest, name=name, rendered=spec.rendered)
         return version, laying.without(rendering, files)
 
-    def _check_owner(self, root: ground.Tree, namespace: str, product_id: str) -> None:
-        owner = claims.owner(root, namespace)
-        if owner is None:
-            raise errors.Conflict("the workspace is gone", namespace=namespace)
-        if owner != product_id:
-            raise claims.not_ours(namespace)
-
-    @contextlib.contextmanager
-    def _record(
-        self, root: ground.Tree, product_id: str, *, make: bool = True
-    ) -> Iterator[ground.Tree]:
-        with (
-            root.own_folder(claims.PRIVATE, make=make) as private,
-            private.own_folder(product_id, make=make) as record,
-        ):
-            yield record
-
     def _kept(self, root: ground.Tree, product_id: str) -> keeping.Kept:
         try:
-            with self._record(root, product_id, make=False) as record:
+            with self._premises.record(root, product_id, make=False) as record:
                 return keeping.read(record)
         except FileNotFoundError:
             return keeping.Kept()
-
-    def published(self, namespace: str, files: ports.OwnedFiles) -> bool:
-        """Tell whether our files lie in the workspace exactly so, and nothing half-written."""
-        with self._disk(namespace):
-            try:
-                with self._opened() as root, root.folder(namespace) as workspace:
-                    return owned.is_published(workspace, files)
-            except (FileNotFoundError, PermissionError, ground.ChangedByUser):
-                return False
-
-    def retract(self, namespace: str, product_id: str) -> None:
-        """Remove `.env`, `.env.local` and `.aws/`; gone or not this product's is left alone.
-
-        What the user put into `.aws/` stays, and `.aws/` with it.
-        """
-        _check_id(product_id)
-        with self._disk(namespace), contextlib.suppress(FileNotFoundError), self._opened() as root:
-            if claims.owner(root, namespace) == product_id:
-                with root.folder(namespace) as workspace:
-                    owned.retract(workspace)
-
-    def move(self, old: str, new: str, product_id: str) -> None:
-        """Give a workspace another name, by one rename; one that has it already is success."""
-        _check_id(product_id)
-        names.check_namespace(old)
-        with self._disk(new), self._opened() as root:
-            self._sweep(root)
-            with root.own_folder(claims.PRIVATE) as private:
-                moving.move(root, private, old, new, product_id)
-        _log.info("moved a workspace", namespace=new, product_id=product_id)
-
-    def adopt(self, namespace: str, product_id: str) -> None:
-        """Make a folder the product's, whoever's it was; its files stay as they are."""
-        _check_id(product_id)
-        with (
-            self._disk(namespace),
-            self._opened() as root,
-            root.own_folder(claims.PRIVATE) as private,
-        ):
-            moving.adopt(root, private, namespace, product_id)
-        _log.info("adopted a folder", namespace=namespace, product_id=product_id)
-
-    def purge(self, product_id: str) -> None:
-        """Delete the archived workspaces of a product; none is success."""
-        _check_id(product_id)
-        with (
-            self._disk(product_id),
-            contextlib.suppress(FileNotFoundError),
-            self._opened() as root,
-            root.own_folder(claims.PRIVATE, make=False) as private,
-        ):
-            moving.purge(private, product_id)
-
-    def archive(self, namespace: str, product_id: str) -> None:
-        """Move the workspace to `.provisioner/archive/<id>/`; gone or not ours is success.
-
-        A second one of the same product goes to `<id>.2`, and so on; no secret goes along.
-        """
-        _check_id(product_id)
-        with self._disk(namespace), contextlib.suppress(FileNotFoundError), self._opened() as root:
-            claim = claims.read(root, namespace)
-            if claim is None or claim.product_id != product_id:
-                return
-            self._sweep(root)
-            with root.own_folder(claims.PRIVATE) as private:
-                if moving.archive(root, private, namespace, product_id):
-                    _log.info("archived a workspace", namespace=namespace, product_id=product_id)
 
     def _make(
         self,
@@ -304,8 +294,8 @@ class CookiecutterWorkspaces:
         rendering: blueprint.Rendering,
         files: ports.OwnedFiles,
     ) -> None:
-        self._sweep(root)
-        with root.own_folder(claims.PRIVATE) as private, self._staged(private) as stage:
+        self._premises.sweep(root)
+        with root.own_folder(claims.PRIVATE) as private, self._premises.staged(private) as stage:
             with stage.make_folder("record", _CLOSED_FOLDER) as record:
                 laying.record(record, answers, rendering)
             with stage.make_folder("workspace", _OPEN_FOLDER, self._owner) as workspace:
@@ -313,65 +303,6 @@ class CookiecutterWorkspaces:
                 owned.publish(workspace, files)
                 claim = claims.Claim(product_id=spec.product_id, folder=workspace.identity)
             _swap(root, private, stage, spec.namespace, claim)
-
-    @contextlib.contextmanager
-    def _disk(self, namespace: str) -> Iterator[None]:
-        """Check the name, and translate what the disk says."""
-        names.check_namespace(namespace)
-        try:
-            yield
-        except (ground.ChangedByUser, FileNotFoundError) as exc:
-            raise errors.Conflict(
-                "somebody changed the folder meanwhile", namespace=namespace
-            ) from exc
-        except OSError as exc:
-            raise errors.DiskUnavailable(
-                "the output folder cannot be used now",
-                path=namespace,
-                reason=errno.errorcode.get(exc.errno or 0, "unknown"),
-            ) from exc
-
-    def _opened(self, *, make: bool = False) -> ground.Tree:
-        if make and not self._output.is_dir():
-            self._output.mkdir(parents=True, exist_ok=True)
-            self._output.chmod(_OPEN_FOLDER)
-        return ground.open_tree(self._output, self._owner)
-
-    @contextlib.contextmanager
-    def _staged(self, private: ground.Tree) -> Iterator[ground.Tree]:
-        """Make a folder in staging, held by a lock as long as we live, and remove it after."""
-        name = secrets.token_hex(8)
-        with private.own_folder("staging") as staging:
-            with private.own_folder("staging") as door:
-                door.lock(wait=True)  # nobody sweeps between a folder's making and its lock
-                stage = staging.own_folder(name)
-                stage.lock(wait=True)
-            try:
-                with stage:
-                    yield stage
-            finally:
-                staging.remove_all(name)
-
-    def _sweep(self, root: ground.Tree) -> None:
-        """Once a process: remove what makers that died left behind."""
-        with self._sweeping:
-            if self._swept:
-                return
-            with root.own_folder(claims.PRIVATE) as private:
-                with private.own_folder("staging") as staging:
-                    staging.lock(wait=True)
-                    for name in staging.names():
-                        # What is no folder, or cannot be locked here, is not ours to judge.
-                        with contextlib.suppress(OSError, ground.ChangedByUser):
-                            _remove_unused(staging, name)
-                claims.sweep(private)
-            self._swept = True
-
-
-def _remove_unused(staging: ground.Tree, name: str) -> None:
-    with staging.folder(name) as left:
-        if left.lock(wait=False):
-            staging.remove_all(name)
 
 
 def _swap(

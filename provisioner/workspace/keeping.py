@@ -186,6 +186,7 @@ def advance(record: ground.Tree, stage: ground.Tree) -> None:
                 folder.move(name, record, name)
         restate(record, found)
     record.move(NEXT, stage, "done")
+    stage.remove_all("done")
 
 
 def _rendering(files: Versions) -> blueprint.Rendering:
