@@ -183,6 +183,8 @@ def _add_template(facts: Table, state: model.WorkspaceState) -> None:
 
 def show_standings(out: Console, standings: Iterable[tuple[model.Record, str]]) -> None:
     """Print which workspace is at which version of the template, and how many at each."""
+    from rich.text import Text
+
     table = _table("Workspaces and the template", "namespace", "template", "", "since", "conflicts")
     counted: Counter[str] = Counter()
     for record, standing in standings:
@@ -201,7 +203,7 @@ def show_standings(out: Console, standings: Iterable[tuple[model.Record, str]]) 
         )
     out.print(table)
     for version, count in counted.most_common():
-        out.print(f"{count} at {errors.printable(version)}")
+        out.print(Text(f"{count} at {errors.printable(version)}"))
 
 
 def show_changes(

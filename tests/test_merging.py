@@ -133,6 +133,12 @@ def test_what_differs_too_much_is_a_conflict() -> None:
     assert merging.decide(_v(text()), _v(text()), _v(text())).change is _Change.CONFLICT
 
 
+def test_what_has_too_many_lines_is_not_taken_apart() -> None:
+    many = "\n" * 20_001
+    decision = merging.decide(_v("1\n2\n3\n"), _v("1\n2\nC\n"), _v("1\n2\n3\n" + many))
+    assert decision.change is _Change.CONFLICT
+
+
 def test_nothing_that_a_user_changed_is_ever_lost() -> None:
     chance = random.Random(3)
     seen = set()

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from provisioner import model
 from provisioner.workspace import difference
 
+_MOST_LINES = 20_000
+"""A user may make a file that takes long to compare; no file of a template is near this."""
 _LINE = re.compile(rb"[^\n]*\n|[^\n]+")
 
 
@@ -104,6 +106,8 @@ def _merged(base: bytes, theirs: bytes, ours: bytes) -> bytes | None:
 
 
 def _by_lines(base: bytes, theirs: bytes, ours: bytes) -> bytes | None:
+    if max(each.count(b"\n") for each in (base, theirs, ours)) > _MOST_LINES:
+        return None
     old, new, edited = (_LINE.findall(each) for each in (base, theirs, ours))
     try:
         lines = difference.merge(old, edited, new)

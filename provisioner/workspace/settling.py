@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import errno
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 
 from provisioner import errors, model, ports
 from provisioner.workspace import blueprint, ground, keeping, merging
@@ -30,6 +31,17 @@ _WRITES = frozenset({_Change.ADDED, _Change.UPDATED, _Change.MERGED, _Change.REM
 _GONE = "gone"
 
 _Ours = merging.Version | merging.Untouchable | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settled:
+    """What became of the files of a workspace."""
+
+    changes: Mapping[str, model.FileChange]
+    conflicts: Mapping[str, str]
+    """Files in conflict, each with the digest of what was put beside it."""
+    older: Mapping[str, merging.Version]
+    """The versions that these were brought to, as far as there are any."""
 
 
 class Settling:
@@ -66,27 +78,20 @@ class Settling:
         """Decide on every file as they are now."""
         return {path: self._decide(path, *_look(self._workspace, path)) for path in self.paths()}
 
-    def settle(
-        self, hints: Mapping[str, tuple[str, str]]
-    ) -> tuple[dict[str, model.FileChange], dict[str, str], dict[str, merging.Version]]:
-        """Carry it all out; return changes, conflicts with digests, and bases of those."""
+    def settle(self, hints: Mapping[str, tuple[str, str]]) -> Settled:
+        """Carry it all out, by what was meant where that is done already."""
         self._tidy()
-        changes: dict[str, model.FileChange] = {}
-        put: dict[str, str] = {}
-        paths = self.paths()
+        paths, put = self.paths(), dict[str, str]()
         bases = {path: self._base(path) for path in paths}  # before any of them is touched
-        for path in paths:
-            if path in self._theirs:
-                break
-            changes[path] = self._settle(path, hints.get(path), put)
+        dropped = [path for path in paths if path not in self._theirs]
+        changes = {path: self._settle(path, hints.get(path), put) for path in dropped}
         self._change_folders()
-        for path in paths:
-            if path in self._theirs:
-                changes[path] = self._settle(path, hints.get(path), put)
+        for path in paths[len(dropped) :]:
+            changes[path] = self._settle(path, hints.get(path), put)
         for path in self._kept.conflicts.keys() - put.keys():
             self._drop_beside(path)
         older = {path: base for path in put if (base := bases[path]) is not None}
-        return changes, put, older
+        return Settled(changes=changes, conflicts=put, older=older)
 
     def _base(self, path: str) -> merging.Version | None:
         """Return the version that the user's file was brought to, as it was when first asked."""

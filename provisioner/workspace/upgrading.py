@@ -87,10 +87,10 @@ def _go_on(
     record: ground.Tree,
     stage: ground.Tree,
 ) -> ports.UpgradeReport:
-    changes, conflicts, older = files.settle(plan.hints)
-    report = _report(kept, changes)
-    changed = {**plan.answers, "conflicts": conflicts, "report": report}
-    keeping.settle(record, changed, older)
+    settled = files.settle(plan.hints)
+    report = _report(kept, settled.changes)
+    changed = {**plan.answers, "conflicts": settled.conflicts, "report": report}
+    keeping.settle(record, changed, settled.older)
     keeping.advance(record, stage)
     return keeping.Kept(answers=changed).report()
 
