@@ -12,6 +12,7 @@ import pytest
 from provisioner import app, assembly, cli, errors, fleet, model, operations, rollout, settings
 from provisioner import worker as working
 from provisioner.demo import portal as fake_portal
+from tests import memory_store
 
 if TYPE_CHECKING:
     from tests import engines
@@ -178,6 +179,27 @@ def test_what_was_interrupted_is_gone_on_with(bench: Bench) -> None:
         assert len(rollout.chosen(parts, None, canary=None)) == 2
         rollout.roll_out(parts, rollout.chosen(parts, None, canary=None), straight)
         assert rollout.chosen(parts, None, canary=None) == ()
+
+
+def test_a_changed_template_queues_every_product_and_then_none(bench: Bench) -> None:
+    following = {**bench.environ, "PROV_TEMPLATE_UPDATES": "auto"}
+    read = settings.load(following, cwd=bench.products.parents[1], serving=False)
+    clock = memory_store.SettableClock(assembly.utc_now())
+    parts = assembly.assemble(read, clock=clock)
+    try:
+        operations.reconcile(parts, None, straight)
+        assert parts.resync.run().queued == 0
+        bench.release("new\n")
+        clock.advance(2)
+        assert parts.resync.run().queued == 3
+        keys = tuple(parts.store.records.digests())
+        outcomes = list(operations.work(parts, keys, straight, title="following"))
+        assert {outcome.actions for outcome in outcomes} == {("template:upgrade",)}
+        clock.advance(2)
+        assert parts.resync.run().queued == 0
+    finally:
+        parts.close()
+    assert all(text.endswith("new\n") for text in bench.files().values())
 
 
 def test_workspaces_are_counted_by_how_they_stand(bench: Bench) -> None:
