@@ -113,6 +113,16 @@ def test_a_conflict_is_known_until_it_is_dealt_with() -> None:
     assert _standing(world) is template.Standing.CURRENT
 
 
+def test_conflicts_that_cannot_be_looked_at_hold_up_nothing() -> None:
+    world = _world()
+    world.folders.put("sales", "a.sql", "mine\n")
+    _improve(world)
+    world.settle(SALES)
+    record = world.record(SALES)
+    del world.folders.folders["sales"]
+    assert world.template_step.observe(record, world.observer._readings.desired(SALES)) == record
+
+
 def test_a_renamed_product_is_rendered_anew() -> None:
     world = _world()
     world.portal.change(SALES, namespace="sales-eu")

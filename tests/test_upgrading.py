@@ -417,5 +417,17 @@ def _stats(folder: Path) -> Iterator[tuple[Path, os.stat_result]]:
     return ((path, path.stat()) for path in folder.rglob("*"))
 
 
+def test_what_is_being_put_in_place_is_not_mistaken_for_nothing(bench: Bench) -> None:
+    (bench.sales / "README.md").write_text("mine\n")
+    bench.release(_V2)
+    bench.upgrade()
+    (bench.record / "render").rename(bench.record / "moving")
+    bench.release(_V1)
+
+    assert bench.kept.conflicts("sales", _ID).unresolved == ("README.md",)
+    with pytest.raises(errors.Conflict):
+        bench.kept.foresee(bench.spec, _FILES)
+
+
 def test_the_suffix_is_what_people_are_told() -> None:
     assert settling.SUFFIX == ".template-new"

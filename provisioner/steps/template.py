@@ -72,12 +72,15 @@ class TemplateStep:
             return _UNREADABLE
 
     def observe(self, record: model.Record, desired: model.Desired) -> model.Record:
-        """See which conflicts somebody has dealt with."""
+        """See which conflicts somebody has dealt with; one that cannot be looked at stays."""
         state = record.workspace
         there = state.rendered and not state.folder and desired.phase is model.Phase.ACTIVE
         if not (there and state.conflicts):
             return record
-        found = self.workspaces.conflicts(record.namespace, record.key.id)
+        try:
+            found = self.workspaces.conflicts(record.namespace, record.key.id)
+        except errors.TemporaryError:  # it must hold up no key
+            return record
         resolved = tuple(path for path in state.conflicts if path not in found.unresolved)
         state = dataclasses.replace(state, resolved=resolved)
         return dataclasses.replace(record, workspace=state)

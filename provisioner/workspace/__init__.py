@@ -175,7 +175,7 @@ class CookiecutterWorkspaces:
             self._premises.opened() as root,
             root.folder(namespace) as workspace,
         ):
-            return settling.look(workspace, self._kept(root, product_id).conflicts)
+            return settling.look(workspace, self._conflicts(root, product_id))
 
     def tidy(self, namespace: str, product_id: str) -> None:
         """Remove newer versions that the file beside them is equal to by now."""
@@ -183,7 +183,7 @@ class CookiecutterWorkspaces:
         with self._premises.disk(namespace), self._premises.opened() as root:
             self._premises.check_owner(root, namespace, product_id)
             with root.folder(namespace) as workspace:
-                settling.tidy(workspace, self._kept(root, product_id).conflicts)
+                settling.tidy(workspace, self._conflicts(root, product_id))
 
     def retract(self, namespace: str, product_id: str) -> None:
         """Remove `.env`, `.env.local` and `.aws/`; gone or not this product's is left alone.
@@ -280,11 +280,20 @@ class CookiecutterWorkspaces:
         return version, laying.without(rendering, files)
 
     def _kept(self, root: ground.Tree, product_id: str) -> keeping.Kept:
-        try:
-            with self._premises.record(root, product_id, make=False) as record:
-                return keeping.read(record)
-        except FileNotFoundError:
-            return keeping.Kept()
+        with contextlib.ExitStack() as stack:
+            try:
+                record = stack.enter_context(self._premises.record(root, product_id, make=False))
+            except FileNotFoundError:
+                return keeping.Kept()
+            return keeping.read(record)
+
+    def _conflicts(self, root: ground.Tree, product_id: str) -> Mapping[str, str]:
+        with (
+            contextlib.suppress(FileNotFoundError),
+            self._premises.record(root, product_id, make=False) as record,
+        ):
+            return keeping.Kept(answers=keeping.read_answers(record) or {}).conflicts
+        return {}
 
     def _make(
         self,
