@@ -71,6 +71,7 @@ def routes(
         route("GET", "products/{id}", api.product),
         route("POST", "products/{id}/reconcile", api.reconcile),
         route("POST", "products/{id}/rotate", api.rotate),
+        route("POST", "products/{id}/upgrade", api.upgrade),
         route("POST", "products/{id}/adopt", api.adopt),
         route("POST", "products/{id}/purge", api.purge),
         route("GET", "deliveries", api.deliveries),
@@ -188,6 +189,10 @@ class _Api:
         what = model.Ask.COMPROMISED if compromised else model.Ask.ROTATE
         return await self._ask(request, what, _has_keys, "this product has no keys")
 
+    async def upgrade(self, request: requests.Request) -> responses.Response:
+        """Ask to bring a workspace to the template as it is now."""
+        return await self._ask(request, model.Ask.UPGRADE, _has_workspace, "it has no workspace")
+
     async def adopt(self, request: requests.Request) -> responses.Response:
         """Ask to take over what is in a product's way."""
         refusal = "nothing of somebody else's is in this product's way"
@@ -252,6 +257,10 @@ class _Api:
 
 def _has_keys(record: model.Record) -> bool:
     return record.phase is model.Phase.ACTIVE and record.released_at is None
+
+
+def _has_workspace(record: model.Record) -> bool:
+    return _has_keys(record) and record.workspace.rendered
 
 
 def _keys_named(name: str) -> list[model.Key]:

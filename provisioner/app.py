@@ -13,6 +13,7 @@ from provisioner import (
     admin,
     assembly,
     clockwork,
+    fleet,
     model,
     receiver,
     resync,
@@ -63,6 +64,13 @@ class Service:
             hours=settings.verify_hours,
             metrics=parts.metrics,
         )
+        self._fleet = fleet.Fleet(
+            parts.store.records,
+            template=parts.template,
+            clock=parts.clock,
+            every_seconds=settings.resync_seconds,
+            metrics=parts.metrics,
+        )
         timers = clockwork.Timers(
             queue=parts.queue,
             records=parts.store.records,
@@ -103,6 +111,7 @@ class Service:
         ticks: dict[str, Callable[[], object]] = {
             "timers": timers.tick,
             "resync": self._resync_timer.tick,
+            "fleet": self._fleet.tick,
         }
         return ticks if self.parts.observes else {**ticks, "sweep": self._sweep.tick}
 

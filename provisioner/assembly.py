@@ -47,6 +47,7 @@ from provisioner.steps import (
     role,
     writeback,
 )
+from provisioner.steps import template as template_step
 from provisioner.steps import workspace as workspace_step
 from provisioner.workspace import extensions
 from provisioner.workspace import repository as git
@@ -78,6 +79,7 @@ class Parts:
     observer: observer.Observer
     readings: reading.Readings
     resync: resync.Resync
+    template: template_step.TemplateStep
 
     @property
     def observes(self) -> bool:
@@ -120,8 +122,10 @@ def assemble(
     prober = s3.S3Prober(
         endpoint=settings.s3_endpoint, region=settings.s3_region, bucket=settings.s3_bucket
     )
+    template = _template_step(settings)
     steps = _steps(
         settings,
+        template=template,
         dpp=reader,
         records=kept.records,
         issuer=issuer,
@@ -134,6 +138,9 @@ def assemble(
         asks=kept.asks,
         rules=_rules(settings),
         clock=clock,
+        template=template.follows(
+            automatically=settings.template_updates.value == "auto", clock=clock
+        ),
     )
     reconciles = reconciler.Reconciler(
         readings=readings,
@@ -169,6 +176,7 @@ def assemble(
             flags=kept.flags,
             metrics=metrics,
         ),
+        template=template,
     )
 
 
@@ -214,6 +222,7 @@ def _surroundings(settings: Settings) -> workspace_step.Surroundings:
         portal_url=settings.dpp_api_url,
         local_root=str(settings.local_root) if settings.local_root else None,
         local_endpoint=settings.s3_local_endpoint,
+        choices=settings.template_context,
     )
 
 
@@ -230,9 +239,24 @@ def _role_step(settings: Settings, issuer: ports.Issuer) -> role.RoleStep:
     )
 
 
+def _template_step(settings: Settings) -> template_step.TemplateStep:
+    folders = workspace.CookiecutterWorkspaces(
+        output=settings.template_output_path,
+        template=settings.template_path,
+        uid=settings.workspace_uid,
+        gid=settings.workspace_gid,
+        remote=_remote(settings),
+    )
+    within = workspace_step.WorkspaceStep(
+        folders, _surroundings(settings), pushes=settings.git_remote is not None
+    )
+    return template_step.TemplateStep(folders, within)
+
+
 def _steps(
     settings: Settings,
     *,
+    template: template_step.TemplateStep,
     dpp: portal.HttpPortal,
     records: ports.Records,
     issuer: ports.Issuer,
@@ -241,13 +265,7 @@ def _steps(
 ) -> tuple[protocol.Step, ...]:
     """List the steps in the order in which they make; they release backwards."""
     bucket = settings.s3_bucket
-    folders = workspace.CookiecutterWorkspaces(
-        output=settings.template_output_path,
-        template=settings.template_path,
-        uid=settings.workspace_uid,
-        gid=settings.workspace_gid,
-        remote=_remote(settings),
-    )
+    folders = template.workspaces
     purges = settings.on_delete.value == "purge"
     return (
         purge.PurgeStep(
@@ -266,13 +284,12 @@ def _steps(
                 days=settings.rotation_days, on_grant=settings.rotate_on_grant
             ),
         ),
-        workspace_step.WorkspaceStep(
-            folders, _surroundings(settings), pushes=settings.git_remote is not None
-        ),
+        template.within,
         _role_step(settings, issuer),
         retirement.RetirementStep(issuer, grace_seconds=settings.rotation_grace_seconds),
         writeback.LifecycleStep(dpp, lifecycle=settings.ready_lifecycle),
         writeback.AssetStep(dpp, bucket=bucket),
+        template,
         adopt.AdoptStep(objects, folders, issuer, records=records, portal=dpp),
         rename.FormerStep(objects, records, bucket=bucket),
         repository.RepositoryStep(

@@ -10,7 +10,7 @@ import sys
 import click
 
 from provisioner import __version__
-from provisioner.commands import acting, looking, running
+from provisioner.commands import acting, looking, running, upgrading
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -40,6 +40,7 @@ for _command in (
     looking.doctor,
     acting.reconcile,
     acting.rotate,
+    upgrading.upgrade,
     acting.adopt,
     acting.purge,
     acting.resync,

@@ -223,6 +223,11 @@ def as_json(found: Sequence[model.Record]) -> Iterator[str]:
                     for grant in record.grants
                     for place in grant.locations
                 ],
+                "template": {
+                    "digest": record.workspace.template_digest,
+                    "name": record.workspace.template_name,
+                    "conflicts": record.workspace.conflicts,
+                },
                 "conditions": {each.type: each.message for each in record.conditions},
             }
         )
@@ -233,7 +238,14 @@ def template_folder(environ: Mapping[str, str], cwd: Path) -> Path:
     return cwd / environ.get("PROV_TEMPLATE_PATH", str(rules.shipped_template()))
 
 
-def render_into(folder: Path, *, template: Path, namespace: str, text: Mapping[str, str]) -> Path:
+def render_into(
+    folder: Path,
+    *,
+    template: Path,
+    namespace: str,
+    text: Mapping[str, str],
+    choices: Mapping[str, str] | None = None,
+) -> Path:
     """Render a template into `folder/<namespace>`, which must not be there yet."""
     names.check_namespace(namespace)
     target = folder / namespace
@@ -248,7 +260,9 @@ def render_into(folder: Path, *, template: Path, namespace: str, text: Mapping[s
         "product_id": str(uuid.UUID(int=0)),
         "product_kind": model.Kind.PRODUCT.value,
     }
-    made = render.Template(template).render(context, {"domain": "", "owners": "", **text})
+    made = render.Template(template).render(
+        context, {"domain": "", "owners": "", **text}, choices or {}
+    )
     target.mkdir(parents=True)
     for path in made.folders:
         (target / path).mkdir(exist_ok=True)

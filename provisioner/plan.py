@@ -37,15 +37,16 @@ def desired(
     rules: Rules,
     namespaces: Mapping[str, tuple[str, ...]],
     taken: Collection[str] = (),
+    template: str = "",
     now: datetime,
 ) -> model.Desired:
     """Turn a reading of the portal into what the product should have.
 
     `view` is None where the portal is sure that there is no such product. `namespaces` maps the
     producers that own their prefix to the namespaces they have it under, the newest first; `taken`
-    are namespaces of products among the `grants.first_folders` of the view. Raise
-    `PortalRejected` for a status that we do not know: whatever it means, nothing is made and
-    nothing is released.
+    are namespaces of products among the `grants.first_folders` of the view; `template` digests the
+    one that workspaces follow by themselves. Raise `PortalRejected` for a status that we do not
+    know: whatever it means, nothing is made and nothing is released.
     """
     if view is None:
         return _sealed(model.Desired(key=key, phase=model.Phase.GONE, product=None), rules)
@@ -74,6 +75,7 @@ def desired(
             grants=judgement.grants,
             conditions=_conditions(view, judgement, now),
             next_change_at=judgement.next_change_at,
+            template=template,
         ),
         rules,
     )
@@ -108,6 +110,7 @@ def _sealed(wanted: model.Desired, rules: Rules) -> model.Desired:
     product = wanted.product
     facts: dict[str, Any] = {
         "phase": wanted.phase,
+        "template": wanted.template,
         "rules": dataclasses.asdict(rules),
         "product": product and [product.namespace, product.name],
         "finalizer": product and _finalizer(product, rules),

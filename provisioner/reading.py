@@ -6,7 +6,7 @@ The reconciler acts on it, the observer shows it, and resync compares its digest
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from provisioner import grants, model, names, plan, ports
@@ -23,12 +23,14 @@ class Readings:
         asks: ports.Asks,
         rules: plan.Rules,
         clock: ports.Clock,
+        template: Callable[[], str] = lambda: "",
     ) -> None:
         self._portal = portal
         self._records = records
         self._asks = asks
         self._rules = rules
         self._clock = clock
+        self._template = template
 
     def view(self, key: model.Key) -> model.PortalView | None:
         """Read the portal."""
@@ -63,6 +65,7 @@ class Readings:
             rules=self._rules,
             namespaces=namespaces,
             taken=self._taken(view, namespaces) if view else (),
+            template=self._template(),
             now=self._clock(),
         )
         return dataclasses.replace(wanted, asks=self.asked(key))

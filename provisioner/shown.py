@@ -44,6 +44,18 @@ def whole(record: model.Record, now: datetime) -> dict[str, object]:
         "workspace": {
             "rendered": record.workspace.rendered,
             "template_digest": record.workspace.template_digest,
+            "template_name": record.workspace.template_name,
+            "conflicts": list(record.workspace.conflicts),
+            "upgrades": [
+                {
+                    "at": upgrade.at,
+                    "before": upgrade.before,
+                    "after": upgrade.after,
+                    "changed": upgrade.changed,
+                    "files": dict(upgrade.files),
+                }
+                for upgrade in record.workspace.upgrades
+            ],
             "published_key_id": record.workspace.published_key_id,
         },
         "portal": {

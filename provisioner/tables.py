@@ -6,6 +6,7 @@ sequences in them take effect.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -154,10 +155,67 @@ def show_product(out: Console, record: model.Record, now: datetime) -> None:
         for place in grant.locations:
             day = f" until {grant.valid_until}" if grant.valid_until else ""
             _row(facts, f"may {grant.access}", f"s3://{place.bucket}/{place.prefix}{day}")
+    _add_template(facts, record.workspace)
     for condition in record.conditions:
         _row(facts, condition.type, f"{condition.message} (since {_when(condition.since)})")
     _row(facts, "looks again", _looks_again(record))
     out.print(facts)
+
+
+def _add_template(facts: Table, state: model.WorkspaceState) -> None:
+    """Say which version of the template a workspace is at, and what the last ones did."""
+    if state.template_digest:
+        short = state.template_digest[:12]
+        _row(
+            facts, "template", f"{state.template_name} ({short})" if state.template_name else short
+        )
+    for path in state.conflicts:
+        _row(facts, "conflict", f"{path}: the newer version is {path}.template-new")
+    for number, upgrade in enumerate(state.upgrades):
+        counted = Counter(change.value for _, change in upgrade.files)
+        counts = ", ".join(f"{count} {change}" for change, count in sorted(counted.items()))
+        said = f"{_when(upgrade.at)}: {upgrade.before} to {upgrade.after}: "
+        _row(facts, "upgraded", said + (counts or "no file changed"))
+        if number == 0:
+            for path, change in upgrade.files:
+                _row(facts, f"  {change}", path)
+
+
+def show_standings(out: Console, standings: Iterable[tuple[model.Record, str]]) -> None:
+    """Print which workspace is at which version of the template, and how many at each."""
+    from rich.text import Text
+
+    table = _table("Workspaces and the template", "namespace", "template", "", "since", "conflicts")
+    counted: Counter[str] = Counter()
+    for record, standing in standings:
+        state = record.workspace
+        short = state.template_digest[:12] or "-"
+        version = f"{state.template_name} ({short})" if state.template_name else short
+        counted[version] += 1
+        _row(
+            table,
+            record.namespace,
+            version,
+            standing,
+            _when(state.brought_at) if state.brought_at else "-",
+            ", ".join(state.conflicts) or "-",
+            style=None if standing == "current" else "yellow",
+        )
+    out.print(table)
+    for version, count in counted.most_common():
+        out.print(Text(f"{count} at {errors.printable(version)}"))
+
+
+def show_changes(
+    out: Console, title: str, changes: Iterable[tuple[str, str, Mapping[str, str]]]
+) -> None:
+    """Print what became, or would become, of each file: (product, version, change by path)."""
+    table = _table(title, "product", "file", "")
+    for product, version, files in changes:
+        _row(table, product, f"to {version}" if files else f"at {version}: no file changes", "")
+        for path, change in files.items():
+            _row(table, "", path, change, style="yellow" if change == "conflict" else None)
+    out.print(table)
 
 
 def _looks_again(record: model.Record) -> str:

@@ -164,6 +164,12 @@ class Metrics:
             "Principals at the engine that bear our mark and belong to no product here.",
             registry=self.registry,
         )
+        self.workspaces = Gauge(
+            "provisioner_workspaces",
+            "Workspaces by how they stand to the template as it is now.",
+            ["template"],
+            registry=self.registry,
+        )
         self.bugs = Counter(
             "provisioner_unexpected_errors_total",
             "Errors that no code foresaw; each has a traceback in the log.",

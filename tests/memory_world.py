@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 from provisioner import grants, model, observer, plan, reading, reconciler, telemetry, worker
 from provisioner.steps import (
@@ -14,6 +15,7 @@ from provisioner.steps import (
     rename,
     retirement,
     role,
+    template,
     workspace,
     writeback,
 )
@@ -42,6 +44,7 @@ class MemoryWorld:
         role_wanted: role.Wanted | None = None,
         purge_delay_seconds: int | None = None,
         verify_hours: int = NEVER,
+        template_updates: bool = True,
     ) -> None:
         self.clock = memory_store.SettableClock(b.NOW)
         self.store = memory_store.MemoryStore(clock=self.clock)
@@ -57,6 +60,9 @@ class MemoryWorld:
         self.checkpoint: Callable[[str], None] = lambda effect: None
         self.metrics = telemetry.Metrics()
         self.role_step = role.RoleStep(self.roles, role_wanted, bucket=BUCKET)
+        self.template_step = template.TemplateStep(
+            self.folders, workspace.WorkspaceStep(self.folders, SURROUNDINGS)
+        )
         self.steps = steps = (
             purge.PurgeStep(self.objects, self.folders, delay_seconds=purge_delay_seconds),
             finalizer.FinalizerStep(self.portal, "ours"),
@@ -65,11 +71,12 @@ class MemoryWorld:
             credentials.CredentialsStep(
                 self.issuer, self.prober, bucket=BUCKET, rotation=credentials.Rotation()
             ),
-            workspace.WorkspaceStep(self.folders, SURROUNDINGS),
+            self.template_step.within,
             self.role_step,
             retirement.RetirementStep(self.issuer, grace_seconds=GRACE_SECONDS),
             writeback.LifecycleStep(self.portal, lifecycle=lifecycle),
             writeback.AssetStep(self.portal, bucket=BUCKET),
+            self.template_step,
             adopt.AdoptStep(
                 self.objects,
                 self.folders,
@@ -87,6 +94,9 @@ class MemoryWorld:
                 bucket=BUCKET, scope=scope, allowed_locations=allowed_locations, finalizer="ours"
             ),
             clock=self.clock,
+            template=self.template_step.follows(
+                automatically=template_updates, clock=self.clock, look_every=timedelta(0)
+            ),
         )
         self.observer = observer.Observer(readings, steps=steps, clock=self.clock)
         self.reconciler = reconciler.Reconciler(

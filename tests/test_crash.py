@@ -87,6 +87,21 @@ def adopt(world: MemoryWorld) -> None:
     world.store.asks.ask([MARKETING], model.Ask.ADOPT)
 
 
+def improve_template(world: MemoryWorld) -> None:
+    world.folders.put("marketing", "b.sql", "mine\n")
+    world.folders.template = {"README.md": "# {project_name}, anew\n", "b.sql": "new\n"}
+    world.folders.digest = "template-2"
+
+
+def resolve(world: MemoryWorld) -> None:
+    world.folders.put("marketing", "b.sql", "new\n")
+
+
+def ask_for_upgrade(world: MemoryWorld) -> None:
+    world.clock.advance(60)
+    world.store.asks.ask([MARKETING], model.Ask.UPGRADE)
+
+
 def purge(world: MemoryWorld) -> None:
     for number in range(5):
         world.objects.objects[f"marketing/{number}"] = b"1"
@@ -110,6 +125,9 @@ STORIES: dict[str, tuple[list[Change], Change]] = {
     "rename back": ([approve, rename], rename_back),
     "give up an earlier prefix": ([approve, rename], move_data),
     "delete what was renamed": ([approve, rename], delete),
+    "follow the template": ([create], improve_template),
+    "resolve a conflict with it": ([create, improve_template], resolve),
+    "upgrade because somebody asked": ([create], ask_for_upgrade),
     "adopt": ([leave_remains], adopt),
     "purge": ([approve, delete], purge),
     "purge what was renamed": ([approve, rename, delete], purge),
@@ -149,7 +167,7 @@ def snapshot(world: MemoryWorld) -> dict[str, Any]:
         "portal": {str(k): (v.product, v.assets) for k, v in world.portal.views.items()},
         "record": (record.phase, record.prefix, record.conditions, record.grants),
         "workspace": dataclasses.replace(
-            record.workspace, published_digest="", published_key_id=""
+            record.workspace, published_digest="", published_key_id="", brought_at=None
         ),
         "retiring": len(record.credentials.retiring),
         "released": record.released_at is not None,

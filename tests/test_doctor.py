@@ -129,6 +129,7 @@ def test_an_engine_that_does_not_answer_is_said_and_nothing_is_tried_with_it(
         ({"PROV_RESYNC_SECOND": "5"}, "settings", findings.Verdict.DOUBTFUL),
         ({"PROV_ALLOW_UNSIGNED": "true"}, "webhook proofs", findings.Verdict.DOUBTFUL),
         ({"PROV_TEMPLATE_PATH": "broken"}, "template", findings.Verdict.BAD),
+        ({"PROV_TEMPLATE_CONTEXT": "motor=x"}, "template", findings.Verdict.BAD),
         (
             {"PROV_DUCKDB_EXTENSION_DIRECTORY": "empty"},
             "DuckDB extensions",

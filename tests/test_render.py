@@ -200,7 +200,9 @@ def test_a_choice_that_is_not_offered_is_refused(
     with pytest.raises(errors.TemplateError) as caught:
         render.Template(template).render({**_CONTEXT, "engine": value}, {})
 
-    assert caught.value.attributes == {"file": "cookiecutter.json", "key": "engine"}
+    attributes = dict(caught.value.attributes)
+    assert attributes.pop("choices", "duckdb, trino") == "duckdb, trino"
+    assert attributes == {"file": "cookiecutter.json", "key": "engine"}
 
 
 def test_a_switch_is_true_or_false(tmp_path: Path) -> None:
@@ -465,3 +467,41 @@ def test_the_digest_ignores_what_is_no_part_of_the_template(tmp_path: Path) -> N
     os.utime(folder / _ORDINARY / "a", (1, 1))
 
     assert render.digest(folder) == before
+
+
+def test_what_the_platform_chooses_must_be_the_templates_own(tmp_path: Path) -> None:
+    template = render.Template(
+        _template(
+            tmp_path / "t",
+            {"a": "{{ cookiecutter.engine }} {{ cookiecutter.size }}"},
+            engine=["duckdb", "trino"],
+            size="small",
+            nested={"a": "b"},
+        )
+    )
+    chosen = template.render(_CONTEXT, {}, {"engine": "trino", "size": "large"})
+    assert _files(chosen)["a"] == b"trino large"
+
+    def refused(**choices: str) -> dict[str, object]:
+        with pytest.raises(errors.TemplateError) as caught:
+            template.render(_CONTEXT, {}, choices)
+        return dict(caught.value.attributes)
+
+    assert refused(engine="oracle")["choices"] == "duckdb, trino"
+    assert refused(motor="x")["declared"] == "engine, nested, size"
+    for key in ("_version", "project_name", "nested"):
+        assert refused(**{key: "x"})["key"] == key
+    assert refused(size="{{ 7*7 }}")["key"] == "size"
+
+
+@pytest.mark.parametrize("name", ["", "2.1-rc+1"])
+def test_a_version_may_have_a_name(name: str, tmp_path: Path) -> None:
+    assert render.Template(_template(tmp_path / "t", {"a": ""}, _version=name)).name() == name
+    assert render.Template(_template(tmp_path / "none", {"a": ""})).name() == ""
+
+
+@pytest.mark.parametrize("name", [7, "two words", "x" * 41, "[red]", "\x1b[1m"])
+def test_a_versions_name_is_short_and_plain(name: object, tmp_path: Path) -> None:
+    template = render.Template(_template(tmp_path / "t", {"a": ""}, _version=name))
+    with pytest.raises(errors.TemplateError, match="up to 40"):
+        template.name()

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from provisioner import dotenv, errors, model, settings
-from provisioner.settings import rules, types
+from provisioner.settings import documents, rules, types
 
 KEY = "A" * 43 + "="
 OTHER_KEY = "b-_9" * 10 + "abc="
@@ -20,8 +20,9 @@ REQUIRED = {"PROV_DPP_API_URL": "http://portal:8080", "PROV_WEBHOOK_SECRET": "s3
 _TABLE = """
 PROV_DPP_API_URL PROV_DPP_API_KEY PROV_DPP_CLIENT_ID PROV_DPP_CLIENT_SECRET PROV_DPP_TOKEN_URL
 PROV_DPP_SCOPE PROV_WEBHOOK_SECRET PROV_WEBHOOK_BASIC_AUTH PROV_ALLOW_UNSIGNED PROV_TEMPLATE_PATH
-PROV_TEMPLATE_OUTPUT_PATH PROV_TEMPLATE_UPDATES PROV_WORKSPACE_ROOT PROV_LOCAL_ROOT
-S3_LOCAL_ENDPOINT PROV_WORKSPACE_UID PROV_WORKSPACE_GID PROV_DUCKDB_EXTENSION_DIRECTORY S3_ENDPOINT
+PROV_TEMPLATE_OUTPUT_PATH PROV_TEMPLATE_UPDATES PROV_TEMPLATE_CONTEXT PROV_WORKSPACE_ROOT
+PROV_LOCAL_ROOT S3_LOCAL_ENDPOINT PROV_WORKSPACE_UID PROV_WORKSPACE_GID
+PROV_DUCKDB_EXTENSION_DIRECTORY S3_ENDPOINT
 S3_ACCESS_KEY S3_SECRET_KEY S3_PUBLIC_ENDPOINT IAM_ENDPOINT S3_BUCKET S3_REGION S3_CREATE_BUCKET
 PROV_ISSUER PROV_GRANT_SCOPE PROV_ALLOWED_LOCATIONS PROV_ROLE_NAME PROV_ROLE_TRUST_POLICY
 PROV_ROTATION_DAYS PROV_ROTATION_GRACE_SECONDS PROV_ROTATE_ON_GRANT PROV_READY_LIFECYCLE
@@ -44,6 +45,7 @@ SAMPLES = {
     "PROV_WEBHOOK_BASIC_AUTH": "user:pass:word",
     "PROV_ALLOW_UNSIGNED": "true",
     "PROV_TEMPLATE_UPDATES": "manual",
+    "PROV_TEMPLATE_CONTEXT": "engine=ducklake, state_store=postgres",
     "PROV_TEMPLATE_OUTPUT_PATH": "/srv/products",
     "PROV_WORKSPACE_ROOT": "/workspace/products",
     "PROV_LOCAL_ROOT": "/home/ann/products",
@@ -150,6 +152,7 @@ def test_defaults_are_those_of_the_documentation(load: Any, tmp_path: Path) -> N
         "allow_unsigned": False,
         "template_output_path": tmp_path / "demo/products",
         "template_updates": "auto",
+        "template_context": (),
         "workspace_root": tmp_path / "demo/products",
         "local_root": None,
         "s3_local_endpoint": None,
@@ -890,3 +893,33 @@ def test_no_secret_reaches_a_repr(load: Any) -> None:
     assert "never-" not in shown
     assert KEY not in shown
     assert "port=8090" in shown
+
+
+def test_choices_for_the_template_are_pairs_in_order(load: Any) -> None:
+    given = "state_store=postgres,\nengine=ducklake,url=http://x:1/?a=b&c"
+    assert load(PROV_TEMPLATE_CONTEXT=given).template_context == (
+        ("engine", "ducklake"),
+        ("state_store", "postgres"),
+        ("url", "http://x:1/?a=b&c"),
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "engine",
+        "engine=",
+        "=x",
+        "_name=x",
+        "Engine=x",
+        "engine=a,engine=b",
+        "engine={{x}}",
+        "engine=[[x]]",
+        "engine=a b",
+        *(f"{key}=x" for key in sorted(documents.SERVICES_OWN)),
+    ],
+)
+def test_choices_for_the_template_that_are_refused(given: str, problems: Any) -> None:
+    (line,) = problems(PROV_TEMPLATE_CONTEXT=given)
+    assert line.startswith("PROV_TEMPLATE_CONTEXT: expects key=value pairs")
+    assert given not in line

@@ -239,7 +239,7 @@ def test_metrics_are_prometheus_text() -> None:
 
 _GETS = ["/api/v1/products", f"/api/v1/products/{_SALES.id}", "/api/v1/deliveries"]
 _POSTS = ["/api/v1/products/sales/reconcile", "/api/v1/resync"] + [
-    f"/api/v1/products/sales/{verb}" for verb in ("rotate", "adopt", "purge")
+    f"/api/v1/products/sales/{verb}" for verb in ("rotate", "upgrade", "adopt", "purge")
 ]
 _CALLS = [("GET", path) for path in _GETS] + [("POST", path) for path in _POSTS]
 
@@ -443,6 +443,38 @@ def test_a_new_key_is_asked_for(name: str, query: str, what: model.Ask) -> None:
     answer = desk.ask("POST", f"/api/v1/products/{name}/rotate{query}")
     assert (answer.status_code, answer.json()["key"]) == (202, str(_SALES))
     assert (desk.store.asked, desk.woken) == ([(_SALES, what)], 1)
+
+
+def test_an_upgrade_is_asked_for_where_there_is_a_workspace() -> None:
+    desk = Desk()
+    assert desk.ask("POST", "/api/v1/products/sales/upgrade").status_code == 202
+    assert desk.store.asked == [(_SALES, model.Ask.UPGRADE)]
+    desk.store.records[_SALES] = dataclasses.replace(_RECORD, workspace=model.WorkspaceState())
+    assert desk.ask("POST", "/api/v1/products/sales/upgrade").status_code == 409
+
+
+def test_what_new_versions_of_the_template_did_is_shown() -> None:
+    desk = Desk()
+    upgrade = model.Upgrade(
+        at=_NOW,
+        before="1.0 (a)",
+        after="1.1 (b)",
+        files=(("a.sql", model.FileChange.CONFLICT),),
+        changed=1,
+    )
+    state = dataclasses.replace(_RECORD.workspace, conflicts=("a.sql",), upgrades=(upgrade,))
+    desk.store.records[_SALES] = dataclasses.replace(_RECORD, workspace=state)
+    shown = desk.ask("GET", "/api/v1/products/sales", _READ).json()["workspace"]
+    assert shown["conflicts"] == ["a.sql"]
+    assert shown["upgrades"] == [
+        {
+            "at": _NOW.isoformat(),
+            "before": "1.0 (a)",
+            "after": "1.1 (b)",
+            "changed": 1,
+            "files": {"a.sql": "conflict"},
+        }
+    ]
 
 
 @pytest.mark.parametrize(

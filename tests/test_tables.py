@@ -87,3 +87,43 @@ def test_what_is_retried_does_not_seem_to_wait(
     tables.show_product(out, record, b.NOW)
     (line,) = [each for each in shown(out).splitlines() if "looks again" in each]
     assert told in line
+
+
+def test_versions_of_the_template_and_what_they_did_are_shown() -> None:
+    out = a_terminal()
+    upgrade = model.Upgrade(
+        at=b.NOW,
+        before="none",
+        after="1.1 (abc)",
+        files=(
+            ("[red]a.sql\x1b[2J", model.FileChange.CONFLICT),
+            ("b.sql", model.FileChange.MERGED),
+            ("c.sql", model.FileChange.MERGED),
+        ),
+        changed=3,
+    )
+    idle = dataclasses.replace(upgrade, files=(), changed=0)
+    state = model.WorkspaceState(
+        rendered=True,
+        template_digest="f" * 64,
+        template_name="1.1",
+        conflicts=("a.sql",),
+        upgrades=(upgrade, idle),
+        brought_at=b.NOW,
+    )
+    key = model.Key.product(b.SALES)
+    record = model.Record(key=key, namespace="sales", workspace=state)
+    unnamed = model.Record(key=key, namespace="hr", workspace=model.WorkspaceState(rendered=True))
+
+    tables.show_product(out, record, b.NOW)
+    tables.show_standings(out, [(record, "conflicts"), (unnamed, "none")])
+    tables.show_changes(out, "Changes", [("sales", "1.1", {"x": "conflict"}), ("hr", "1.1", {})])
+
+    text = shown(out)
+    assert "1.1 (ffffffffffff)" in text
+    assert "1 conflict, 2 merged" in text
+    assert "no file changed" in text
+    assert "a.sql.template-new" in text
+    assert r"[red]a.sql\x1b[2J" in text
+    assert "1 at 1.1 (ffffffffffff)" in text
+    assert "at 1.1: no file changes" in text

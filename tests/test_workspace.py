@@ -9,13 +9,14 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from provisioner import errors, ports, workspace
+from tests import crashing
 
 _ID = "6b2ea4ae-9a3e-4d5f-8a0e-0c2f3a4b5c6d"
 _OTHER = "0d9f1a52-1b7c-4c55-9a53-7f0a1d2e3f40"
@@ -27,11 +28,8 @@ _ROTATED = ports.OwnedFiles(
     plain={"ports.json": '{"a": 1}\n', "INPUTS.md": "# More\n"},
     secret={".aws/config": "[c]\n", ".aws/credentials": "[d]\n", ".env": "KEY=2\n"},
 )
-_EFFECTS = frozenset(
-    {"fcntl.flock", "os.chmod", "os.chown", "os.mkdir", "os.remove", "os.rename", "os.rmdir"}
-)
 _AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this")
-_FORKS = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+_FORKS = crashing.FORKS
 
 
 @pytest.fixture
@@ -129,6 +127,7 @@ def test_the_pristine_rendering_and_the_answers_are_kept_without_secrets(
     assert json.loads((record / "answers.json").read_text()) == {
         "namespace": "sales",
         "template_digest": kept.template_digest(),
+        "template_name": "",
         "context": {"project_name": "sales"},
     }
     assert list((output / ".provisioner/staging").iterdir()) == []
@@ -334,44 +333,6 @@ def test_of_two_products_that_want_one_name_one_gets_it(output: Path, template: 
 # What a crash leaves.
 
 
-def _crash_before(number: int, action: Callable[[], None]) -> bool:
-    """Do something in a child that dies before its n-th effect; tell whether it got that far."""
-    child = os.fork()
-    if child == 0:
-        left = number
-
-        def _count(event: str, arguments: tuple[object, ...]) -> None:
-            nonlocal left
-            makes = (
-                event == "open" and isinstance(flags := arguments[2], int) and flags & os.O_CREAT
-            )
-            if event in _EFFECTS or makes:
-                left -= 1
-                if left == 0:
-                    os._exit(9)
-
-        try:
-            sys.addaudithook(_count)
-            action()
-        except BaseException:
-            os._exit(99)
-        os._exit(0)
-    _, status = os.waitpid(child, 0)
-    code = os.waitstatus_to_exitcode(status)
-    assert code in (0, 9)
-    return code == 9
-
-
-def _crashes(action: Callable[[], None], reset: Callable[[], None]) -> Iterator[int]:
-    """Yield after a crash before every single effect of an action, each from the same start."""
-    number = 1
-    reset()
-    while _crash_before(number, action):
-        yield number
-        number += 1
-        reset()
-
-
 @_FORKS
 def test_a_crash_while_creating_leaves_nothing_half_made(
     output: Path, template: Path, monkeypatch: pytest.MonkeyPatch
@@ -382,7 +343,7 @@ def test_a_crash_while_creating_leaves_nothing_half_made(
     wanted, workspace_wanted = _complete(output), _tree(output / "sales")
     count = 0
 
-    for count in _crashes(
+    for count in crashing.crashes(
         lambda: _kept(output, template).create(_spec(), _FILES),
         lambda: shutil.rmtree(output, ignore_errors=True),
     ):
@@ -404,7 +365,7 @@ def test_a_crash_while_publishing_leaves_every_file_whole(output: Path, template
     new = _tree(output / "sales")
     count = 0
 
-    for count in _crashes(
+    for count in crashing.crashes(
         lambda: kept.publish("sales", _ID, _ROTATED),
         lambda: kept.publish("sales", _ID, _FILES),
     ):
@@ -433,7 +394,7 @@ def test_a_crash_while_archiving_loses_nothing(
         shutil.rmtree(output)
         shutil.copytree(tmp_path / "start", output)
 
-    for count in _crashes(lambda: kept.archive("sales", _ID), _reset):
+    for count in crashing.crashes(lambda: kept.archive("sales", _ID), _reset):
         kept.archive("sales", _ID)
         assert not (output / "sales").exists(), f"after a crash before effect {count}"
         assert set(_tree(output / ".provisioner/archive" / _ID)) == user
@@ -457,7 +418,7 @@ def test_a_crash_while_moving_loses_nothing_and_leaves_one_name(
         shutil.rmtree(output)
         shutil.copytree(tmp_path / "start", output)
 
-    for count in _crashes(lambda: kept.move("sales", "sales-eu", _ID), _reset):
+    for count in crashing.crashes(lambda: kept.move("sales", "sales-eu", _ID), _reset):
         owners = {name: kept.owner(name) for name in ("sales", "sales-eu")}
         assert sorted(owners.values(), key=str) == [_ID, None], f"before effect {count}"
         _kept(output, template).move("sales", "sales-eu", _ID)
@@ -480,7 +441,7 @@ def test_a_folder_that_appears_after_a_crash_in_a_move_is_nobodys(
         shutil.rmtree(output)
         shutil.copytree(tmp_path / "start", output)
 
-    for count in _crashes(lambda: kept.move("sales", "sales-eu", _ID), _reset):
+    for count in crashing.crashes(lambda: kept.move("sales", "sales-eu", _ID), _reset):
         free = "sales" if (output / "sales-eu").exists() else "sales-eu"
         (output / free).mkdir()
         (output / free / "theirs.txt").write_text("theirs")
@@ -520,7 +481,7 @@ def test_a_crash_while_purging_is_gone_on_with(
         shutil.rmtree(output)
         shutil.copytree(tmp_path / "start", output)
 
-    for count in _crashes(lambda: kept.purge(_ID), _reset):
+    for count in crashing.crashes(lambda: kept.purge(_ID), _reset):
         kept.purge(_ID)
         archived = list((output / ".provisioner/archive").iterdir())
         assert archived == [], f"after a crash before effect {count}"

@@ -32,13 +32,21 @@ def plan(namespace: str | None, everything: bool) -> None:
 @click.command(short_help="Show what the store knows.")
 @options.NAMESPACE
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a product.")
-def status(namespace: str | None, as_json: bool) -> None:
+@click.option("--templates", is_flag=True, help="Which workspace is at which version instead.")
+def status(namespace: str | None, as_json: bool, templates: bool) -> None:
     """Show what the store knows: phase, key and age, grants, conditions; never a secret.
 
-    Without NAMESPACE one line a product; with it all about one.
+    Without NAMESPACE one line a product; with it all about one, with what new versions of the
+    template did to its files. With --templates: who is at the template as it is now, who is
+    behind, and which files are in conflict.
     """
-    from provisioner import operations, tables
+    from provisioner import operations, rollout, tables
 
+    if templates:
+        with operations.opened(options.read_settings(), read_only=True) as parts:
+            found = [(each.record, each.standing) for each in rollout.berths(parts, namespace)]
+            tables.show_standings(tables.console(), found)
+        return
     with operations.opened(options.read_settings(), read_only=True) as parts:
         records = operations.records(parts, namespace)
         flags = operations.notices(parts)
@@ -86,8 +94,20 @@ def doctor(no_scoping: bool) -> None:
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Template folder; default: PROV_TEMPLATE_PATH or the shipped one.",
 )
+@click.option(
+    "--choice",
+    type=(str, str),
+    multiple=True,
+    metavar="KEY VALUE",
+    help="A value for a key of the template's own, as PROV_TEMPLATE_CONTEXT has them.",
+)
 def render(
-    folder: Path, namespace: str, name: str, description: str, template: Path | None
+    folder: Path,
+    namespace: str,
+    name: str,
+    description: str,
+    template: Path | None,
+    choice: tuple[tuple[str, str], ...],
 ) -> None:
     """Render the template into FOLDER/<namespace> to look at it: no portal, no S3, no keys.
 
@@ -102,5 +122,6 @@ def render(
             template=template or operations.template_folder(os.environ, Path.cwd()),
             namespace=namespace,
             text={"name": name, "description": description},
+            choices=dict(choice),
         )
     click.echo(f"rendered into {made}")

@@ -85,6 +85,7 @@ def _template(parts: assembly.Parts) -> _Told:
             template=parts.settings.template_path,
             namespace="sales",
             text={"name": "Sales", "description": "{{ 7*7 }} [[ 7*7 ]]"},
+            choices=dict(parts.settings.template_context),
         )
         files = sum(1 for path in made.rglob("*") if path.is_file())
     return Verdict.GOOD, f"renders {files} files"

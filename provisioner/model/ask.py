@@ -16,5 +16,7 @@ class Ask(StrEnum):
     """Take over a folder or prefix that is in the way."""
     PURGE = "purge"
     """Delete what a released product left."""
+    UPGRADE = "upgrade"
+    """Bring the workspace to the template as it is now."""
     VERIFY = "verify"
     """Read everything back from where it was made."""

@@ -68,6 +68,8 @@ class Desired:
     conditions: tuple[Condition, ...] = ()
     next_change_at: datetime | None = None
     """When the clock alone changes this answer: the next grant to start or expire."""
+    template: str = ""
+    """Digest of the template that its workspace is brought to; empty = not unless asked for."""
     digest: str = ""
     """Of everything above that steps act on."""
     asks: Mapping[Ask, datetime] = field(default_factory=dict)

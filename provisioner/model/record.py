@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 
 from provisioner.model.desired import Condition, Grant, Phase
 from provisioner.model.identity import Key
@@ -69,12 +70,56 @@ class RoleState:
     """Of the policy it has as far as we know; empty = unknown."""
 
 
+class FileChange(StrEnum):
+    """What became of one file when a new version of the template reached a workspace."""
+
+    UNCHANGED = "unchanged"
+    ADDED = "added"
+    UPDATED = "updated"
+    MERGED = "merged"
+    """Both the template and the user had changed it, and the changes went together."""
+    REMOVED = "removed"
+    CONFLICT = "conflict"
+    """The user's file stays as it was; the new version lies beside it."""
+    KEPT_EDITED = "kept-edited"
+    """The template has it no more, or it is of a kind that we do not touch: the user's stays."""
+    KEPT_DELETED = "kept-deleted"
+    """The template changed what the user had deleted: it stays deleted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upgrade:
+    """One new version of the template in one workspace, file by file."""
+
+    at: datetime = field(compare=False)
+    before: str
+    after: str
+    """Versions as they are shown: a name, the beginning of a digest."""
+    files: tuple[tuple[str, FileChange], ...]
+    """The first of those that did not stay as they were, by path."""
+    changed: int
+    """How many did not stay as they were."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class WorkspaceState:
     """What was written into a product's folder."""
 
     rendered: bool = False
     template_digest: str = ""
+    """Of the template that its files were last brought to; empty = no template's: adopted."""
+    template_name: str = ""
+    """What that version calls itself, if anything."""
+    rendered_digest: str = ""
+    """Of that template and all that was put into it but people's texts."""
+    conflicts: tuple[str, ...] = ()
+    """Files that a newer version lies beside, as far as we know."""
+    resolved: tuple[str, ...] = ()
+    """Those of them that somebody was seen to have dealt with."""
+    upgrades: tuple[Upgrade, ...] = ()
+    """What new versions of the template did, the newest first."""
+    brought_at: datetime | None = None
+    """When it was last rendered, or brought to the template."""
     published_digest: str = ""
     """Of the files we own in it (`.env`, `.aws/`, `ports.json`, `INPUTS.md`)."""
     published_key_id: str = ""

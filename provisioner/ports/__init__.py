@@ -23,7 +23,15 @@ from provisioner.ports.store import (
     WakeUps,
     Workqueue,
 )
-from provisioner.ports.workspaces import OwnedFiles, Repositories, Workspaces, WorkspaceSpec
+from provisioner.ports.workspaces import (
+    OpenConflicts,
+    OwnedFiles,
+    Repositories,
+    TemplateVersion,
+    UpgradeReport,
+    Workspaces,
+    WorkspaceSpec,
+)
 
 Clock = Callable[[], datetime]
 """Return the present as an aware UTC datetime."""
@@ -38,6 +46,7 @@ __all__ = [
     "Issuer",
     "Links",
     "ObjectStore",
+    "OpenConflicts",
     "OwnedFiles",
     "PortalReader",
     "PortalWriter",
@@ -45,6 +54,8 @@ __all__ = [
     "Records",
     "Repositories",
     "Roles",
+    "TemplateVersion",
+    "UpgradeReport",
     "WakeUps",
     "Workqueue",
     "WorkspaceSpec",

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from provisioner import model
+
 
 @dataclass(frozen=True, kw_only=True)
 class WorkspaceSpec:
@@ -18,6 +20,13 @@ class WorkspaceSpec:
     """Rendered keys: validated names, ids and settings only."""
     text: Mapping[str, str] = field(default_factory=dict)
     """Free text from the portal by bare name; it reaches the template only as `_name`, inert."""
+    choices: Mapping[str, str] = field(default_factory=dict)
+    """Values the platform picked for the template's own keys; `TemplateError` for any other."""
+
+    @property
+    def rendered(self) -> dict[str, str]:
+        """Return all that is rendered, text from the portal aside."""
+        return {**self.context, **self.choices}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +39,82 @@ class OwnedFiles:
     """`.aws/config`, `.aws/credentials`, `.env`, published in this order: mode 0600."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class TemplateVersion:
+    """What the files of a workspace were last brought to."""
+
+    digest: str
+    """Of the template folder; empty where none is known."""
+    name: str = ""
+    """What the template calls this version of itself, if anything."""
+    rendered: Mapping[str, str] = field(default_factory=dict)
+    """What was rendered into it, text from the portal aside."""
+
+    @property
+    def shown(self) -> str:
+        """Name it for a person."""
+        short = self.digest[:12]
+        return f"{self.name} ({short})" if self.name else short or "none"
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpgradeReport:
+    """What a new version of the template does, or would do, to one workspace."""
+
+    before: TemplateVersion
+    after: TemplateVersion
+    files: Mapping[str, model.FileChange]
+    """Every file of either version, by path."""
+    conflicts: tuple[str, ...] = ()
+    """Files that a newer version then lies beside."""
+
+    @property
+    def changes(self) -> dict[str, model.FileChange]:
+        """Return the files that do not stay as they are, by path."""
+        unchanged = model.FileChange.UNCHANGED
+        return {
+            path: self.files[path] for path in sorted(self.files) if self.files[path] != unchanged
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenConflicts:
+    """Which files a newer version lies beside, and which of those are dealt with."""
+
+    unresolved: tuple[str, ...] = ()
+    resolved: tuple[str, ...] = ()
+    """The newer version was taken away, or the file is equal to it."""
+
+
 class Workspaces(Protocol):
     """Keep workspaces in the output folder; the only port that touches user-owned trees."""
 
     def template_digest(self) -> str:
         """Digest the template folder as it is now; `TemplateError` where there is none."""
+
+    def template_name(self) -> str:
+        """Return what the template calls its version, "" where it has no name."""
+
+    def version(self, product_id: str) -> TemplateVersion | None:
+        """Return what the product's files were last brought to; None where that is not known."""
+
+    def foresee(self, spec: WorkspaceSpec, files: OwnedFiles) -> UpgradeReport:
+        """Say what `upgrade` would do now, and do nothing."""
+
+    def upgrade(self, spec: WorkspaceSpec, files: OwnedFiles) -> UpgradeReport:
+        """Bring a workspace to the template as it is now, keeping what its users changed.
+
+        What does not merge cleanly stays; the new version goes beside it, as `X.template-new`.
+        Our own `files` are left out. Done already, it returns what was done. An upgrade that was
+        stopped is finished first. `TemplateError` where the template does not render, `Conflict`
+        where somebody changes it, or a file, all the time.
+        """
+
+    def conflicts(self, namespace: str, product_id: str) -> OpenConflicts:
+        """Look which files a newer version lies beside."""
+
+    def tidy(self, namespace: str, product_id: str) -> None:
+        """Remove newer versions that the file beside them is equal to by now."""
 
     def held(self, product_id: str) -> AbstractContextManager[None]:
         """Keep every other process from writing for the product meanwhile.

@@ -34,6 +34,7 @@ class Settings:
     template_path: Path
     template_output_path: Path
     template_updates: types.TemplateUpdates
+    template_context: tuple[tuple[str, str], ...]
     workspace_root: Path
     local_root: Path | None
     s3_local_endpoint: str | None

@@ -68,8 +68,16 @@ SETTINGS: tuple[Setting, ...] = (
         "PROV_TEMPLATE_UPDATES",
         types.one_of(types.TemplateUpdates),
         "`auto`: a changed template reaches existing workspaces at their next reconcile; "
-        "`manual`: when an operator asks for it",
+        "`manual`: by `provisioner upgrade`",
         default="auto",
+    ),
+    Setting(
+        "PROV_TEMPLATE_CONTEXT",
+        documents.template_context,
+        "`key=value` pairs, comma- or newline-separated: values for keys that the template itself "
+        "declares in `cookiecutter.json`, as `engine=ducklake`; where the key has choices, one of "
+        "them",
+        absent=(),
     ),
     Setting(
         "PROV_WORKSPACE_ROOT",

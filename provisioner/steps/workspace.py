@@ -7,6 +7,7 @@ nothing is ever read from a workspace but to see whether our files still lie the
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -31,6 +32,8 @@ class Surroundings:
     local_root: str | None = None
     """The same folder as the host sees it; set, `.env.local` is written too."""
     local_endpoint: str | None = None
+    choices: tuple[tuple[str, str], ...] = ()
+    """Values that the platform picked for keys of the template's own."""
 
     def place(self, endpoint: str, root: str, namespace: str) -> dotenv.Place:
         """Return where one workspace finds things."""
@@ -58,7 +61,7 @@ class WorkspaceStep:
         self, workspaces: ports.Workspaces, surroundings: Surroundings, *, pushes: bool = False
     ) -> None:
         self._workspaces = workspaces
-        self._around = surroundings
+        self.around = surroundings
         self._pushes = pushes
         """Whether the first commit of what is made here waits for a remote."""
 
@@ -77,7 +80,7 @@ class WorkspaceStep:
         if owner is None and (state.rendered or state.folder):
             state = dataclasses.replace(state, rendered=False, published_digest="", folder="")
         elif state.published_digest and record.credentials.current:
-            files = self._files(desired, record, record.credentials.current)
+            files = self.files(desired, record, record.credentials.current)
             as_written = _digest(files) == state.published_digest
             if as_written and not self._workspaces.published(record.namespace, files):
                 state = dataclasses.replace(state, published_digest="")
@@ -114,20 +117,21 @@ class WorkspaceStep:
         if not state.rendered:
             return (*moving, self._action(CREATE, record))
         key = record.credentials.current
-        if key and state.published_digest == _digest(self._files(desired, record, key)):
+        if key and state.published_digest == _digest(self.files(desired, record, key)):
             return moving
         return (*moving, self._action(PUBLISH, record))
 
     def _action(self, verb: str, record: model.Record) -> model.Action:
         return model.Action(step=self.name, verb=verb, subject=record.namespace)
 
-    def _files(
+    def files(
         self, desired: model.Desired, record: model.Record, key: model.AccessKey
     ) -> ports.OwnedFiles:
+        """Return the files that are ours in a workspace."""
         named = inputs.assign(desired.grants, record.workspace.input_names)
         rows = inputs.rows(desired.grants, named)
         outputs = [port.namespace for port in desired.ports]
-        around = self._around
+        around = self.around
         return ports.OwnedFiles(
             plain={
                 "ports.json": dotenv.ports_json(outputs, rows),
@@ -178,13 +182,14 @@ class WorkspaceStep:
         record, key = run.record, run.record.credentials.current
         if key is None:
             raise errors.Conflict("there is no key to publish yet")
-        files = self._files(run.desired, record, key)
+        files = self.files(run.desired, record, key)
         state = record.workspace
         run.effect(action.verb)
         if action.verb == CREATE:
-            self._workspaces.create(self._spec(run.desired, record), files)
-            digest = self._workspaces.template_digest()
-            state = dataclasses.replace(state, rendered=True, template_digest=digest)
+            self._workspaces.create(self.spec(run.desired, record), files)
+            # A folder that was there already, and lost to the store, may be of an older version.
+            version = self._workspaces.version(record.key.id)
+            state = brought_to(version, state, run.now())
             run.record = dataclasses.replace(
                 run.record, repository=model.RepositoryState(unpushed=self._pushes)
             )
@@ -199,8 +204,9 @@ class WorkspaceStep:
             )
         )
 
-    def _spec(self, desired: model.Desired, record: model.Record) -> ports.WorkspaceSpec:
-        return spec(record.key, record.namespace, desired.product, self._around)
+    def spec(self, desired: model.Desired, record: model.Record) -> ports.WorkspaceSpec:
+        """Say what its workspace is rendered from."""
+        return spec(record.key, record.namespace, desired.product, self.around)
 
     def next_at(self, desired: model.Desired, record: model.Record) -> datetime | None:
         """Return None: time alone changes nothing here."""
@@ -229,7 +235,28 @@ def spec(
             "domain": product.domain if product else "",
             "owners": ", ".join(product.owners) if product else "",
         },
+        choices=dict(around.choices),
     )
+
+
+def brought_to(
+    version: ports.TemplateVersion | None, state: model.WorkspaceState, now: datetime
+) -> model.WorkspaceState:
+    """Note what the files of a workspace are brought to; None where that is not known."""
+    known = version or ports.TemplateVersion(digest="")
+    return dataclasses.replace(
+        state,
+        rendered=True,
+        template_digest=known.digest,
+        template_name=known.name,
+        rendered_digest=rendered_digest(known.digest, known.rendered) if version else "",
+        brought_at=now,
+    )
+
+
+def rendered_digest(template_digest: str, rendered: Mapping[str, str]) -> str:
+    """Digest a template and what is rendered into it: what differs brings a new version."""
+    return plan.digest([template_digest, dict(rendered)])
 
 
 def _digest(files: ports.OwnedFiles) -> str:

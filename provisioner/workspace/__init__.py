@@ -6,7 +6,7 @@ nothing that looks finished. Nothing in a workspace is trusted as state. What be
 kept in `.provisioner/`:
 
     names/<namespace>      which product the folder of that name belongs to, see `claims`
-    <product id>/          answers.json and render/, the pristine rendering
+    <product id>/          what the workspace was last brought to, see `keeping`
     staging/<random>/      what is being made; held by a lock, swept when nobody holds it
     archive/<product id>/  workspaces of products that are gone
     turns/<product id>/    locked by the process that is writing for the product, see `turns`
@@ -15,9 +15,6 @@ kept in `.provisioner/`:
 from __future__ import annotations
 
 import contextlib
-import errno
-import secrets
-import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -27,17 +24,22 @@ from provisioner.workspace import (
     blueprint,
     claims,
     ground,
+    keeping,
     laying,
     moving,
     owned,
+    premises,
     render,
     repository,
+    settling,
     turns,
+    upgrading,
 )
 
 _log = telemetry.Log(__name__)
 
 _OPEN_FOLDER, _CLOSED_FOLDER = 0o755, 0o700
+_RETRY_SECONDS = 1.0
 
 
 class CookiecutterWorkspaces:
@@ -52,24 +54,26 @@ class CookiecutterWorkspaces:
         gid: int | None = None,
         remote: repository.Remote | None = None,
     ) -> None:
-        self._output = output.absolute()
         self._template = render.Template(template.absolute())
         self._owner = ground.Owner(uid=-1 if uid is None else uid, gid=-1 if gid is None else gid)
         self._remote = remote
-        self._sweeping = threading.Lock()
-        self._swept = False
+        self._premises = premises.Premises(output.absolute(), self._owner)
 
     def template_digest(self) -> str:
         """Digest the template folder as it is now; `TemplateError` where there is none."""
         return self._template.digest()
+
+    def template_name(self) -> str:
+        """Return what the template calls its version, "" where it has no name."""
+        return self._template.name()
 
     @contextlib.contextmanager
     def held(self, product_id: str) -> Iterator[None]:
         """Keep every other process from writing for the product; `Conflict` where one does."""
         _check_id(product_id)
         with contextlib.ExitStack() as stack:
-            with self._disk(product_id):
-                root = stack.enter_context(self._opened(make=True))
+            with self._premises.disk(product_id):
+                root = stack.enter_context(self._premises.opened(make=True))
                 stack.enter_context(turns.take(root, product_id))
             yield
 
@@ -78,9 +82,9 @@ class CookiecutterWorkspaces:
 
         None where there is no folder, or an empty one.
         """
-        with self._disk(namespace):
+        with self._premises.disk(namespace):
             try:
-                with self._opened() as root:
+                with self._premises.opened() as root:
                     return claims.owner(root, namespace)
             except FileNotFoundError:
                 return None
@@ -96,13 +100,9 @@ class CookiecutterWorkspaces:
             return
         if owner is not None:
             raise claims.not_ours(spec.namespace)
-        answers = {
-            "namespace": spec.namespace,
-            "template_digest": self._template.digest(),
-            "context": dict(spec.context),
-        }
-        rendering = laying.without(self._template.render(spec.context, spec.text), files)
-        with self._disk(spec.namespace), self._opened(make=True) as root:
+        version, rendering = self._rendered(spec, files)
+        answers = keeping.answers(spec.namespace, version)
+        with self._premises.disk(spec.namespace), self._premises.opened(make=True) as root:
             self._make(root, spec, answers, rendering, files)
         _log.info("made a workspace", namespace=spec.namespace, product_id=spec.product_id)
 
@@ -112,25 +112,86 @@ class CookiecutterWorkspaces:
         `NotOurs` where the folder is not the product's, `Conflict` where there is none.
         """
         _check_id(product_id)
-        with self._disk(namespace), self._opened() as root:
-            owner = claims.owner(root, namespace)
-            if owner is None:
-                raise errors.Conflict("the workspace is gone", namespace=namespace)
-            if owner != product_id:
-                raise claims.not_ours(namespace)
-            self._sweep(root)
+        with self._premises.disk(namespace), self._premises.opened() as root:
+            self._premises.check_owner(root, namespace, product_id)
+            self._premises.sweep(root)
             with root.folder(namespace) as workspace:
                 claims.confirm(root, namespace)
                 owned.publish(workspace, files)
 
     def published(self, namespace: str, files: ports.OwnedFiles) -> bool:
         """Tell whether our files lie in the workspace exactly so, and nothing half-written."""
-        with self._disk(namespace):
+        with self._premises.disk(namespace):
             try:
-                with self._opened() as root, root.folder(namespace) as workspace:
+                with self._premises.opened() as root, root.folder(namespace) as workspace:
                     return owned.is_published(workspace, files)
             except (FileNotFoundError, PermissionError, ground.ChangedByUser):
                 return False
+
+    def version(self, product_id: str) -> ports.TemplateVersion | None:
+        """Return what the product's files were last brought to; None where that is not known."""
+        _check_id(product_id)
+        with (
+            self._premises.disk(product_id),
+            contextlib.suppress(FileNotFoundError),
+            self._premises.opened() as root,
+            self._premises.record(root, product_id, make=False) as record,
+        ):
+            found = keeping.read_answers(record)
+            return None if found is None else keeping.Kept(answers=found).version
+        return None
+
+    def foresee(self, spec: ports.WorkspaceSpec, files: ports.OwnedFiles) -> ports.UpgradeReport:
+        """Say what `upgrade` would do now, and do nothing."""
+        _check_id(spec.product_id)
+        after, rendering = self._rendered(spec, files)
+        with self._premises.disk(spec.namespace), self._premises.opened() as root:
+            self._premises.check_owner(root, spec.namespace, spec.product_id)
+            with root.folder(spec.namespace) as workspace:
+                kept = self._kept(root, spec.product_id)
+                if kept.version == after:
+                    return ports.UpgradeReport(
+                        before=after, after=after, files={}, conflicts=kept.report().conflicts
+                    )
+                return upgrading.foresee(workspace, kept, rendering, after, files)
+
+    def upgrade(self, spec: ports.WorkspaceSpec, files: ports.OwnedFiles) -> ports.UpgradeReport:
+        """Bring a workspace to the template as it is now, keeping what its users changed.
+
+        What was stopped is finished first, whether the template renders or not.
+        """
+        _check_id(spec.product_id)
+        with self._at_work(spec) as (workspace, record, stage):
+            upgrading.finish(workspace, record, stage, files)
+            after, rendering = self._rendered(spec, files)
+            report = upgrading.run(
+                workspace,
+                record,
+                stage,
+                files,
+                answers=keeping.answers(spec.namespace, after),
+                rendering=rendering,
+            )
+        _log.info("brought a workspace to a template", namespace=spec.namespace)
+        return report
+
+    def conflicts(self, namespace: str, product_id: str) -> ports.OpenConflicts:
+        """Look which files a newer version lies beside."""
+        _check_id(product_id)
+        with (
+            self._premises.disk(namespace),
+            self._premises.opened() as root,
+            root.folder(namespace) as workspace,
+        ):
+            return settling.look(workspace, self._conflicts(root, product_id))
+
+    def tidy(self, namespace: str, product_id: str) -> None:
+        """Remove newer versions that the file beside them is equal to by now."""
+        _check_id(product_id)
+        with self._premises.disk(namespace), self._premises.opened() as root:
+            self._premises.check_owner(root, namespace, product_id)
+            with root.folder(namespace) as workspace:
+                settling.tidy(workspace, self._conflicts(root, product_id))
 
     def retract(self, namespace: str, product_id: str) -> None:
         """Remove `.env`, `.env.local` and `.aws/`; gone or not this product's is left alone.
@@ -138,7 +199,11 @@ class CookiecutterWorkspaces:
         What the user put into `.aws/` stays, and `.aws/` with it.
         """
         _check_id(product_id)
-        with self._disk(namespace), contextlib.suppress(FileNotFoundError), self._opened() as root:
+        with (
+            self._premises.disk(namespace),
+            contextlib.suppress(FileNotFoundError),
+            self._premises.opened() as root,
+        ):
             if claims.owner(root, namespace) == product_id:
                 with root.folder(namespace) as workspace:
                     owned.retract(workspace)
@@ -147,8 +212,8 @@ class CookiecutterWorkspaces:
         """Give a workspace another name, by one rename; one that has it already is success."""
         _check_id(product_id)
         names.check_namespace(old)
-        with self._disk(new), self._opened() as root:
-            self._sweep(root)
+        with self._premises.disk(new), self._premises.opened() as root:
+            self._premises.sweep(root)
             with root.own_folder(claims.PRIVATE) as private:
                 moving.move(root, private, old, new, product_id)
         _log.info("moved a workspace", namespace=new, product_id=product_id)
@@ -157,8 +222,8 @@ class CookiecutterWorkspaces:
         """Make a folder the product's, whoever's it was; its files stay as they are."""
         _check_id(product_id)
         with (
-            self._disk(namespace),
-            self._opened() as root,
+            self._premises.disk(namespace),
+            self._premises.opened() as root,
             root.own_folder(claims.PRIVATE) as private,
         ):
             moving.adopt(root, private, namespace, product_id)
@@ -168,9 +233,9 @@ class CookiecutterWorkspaces:
         """Delete the archived workspaces of a product; none is success."""
         _check_id(product_id)
         with (
-            self._disk(product_id),
+            self._premises.disk(product_id),
             contextlib.suppress(FileNotFoundError),
-            self._opened() as root,
+            self._premises.opened() as root,
             root.own_folder(claims.PRIVATE, make=False) as private,
         ):
             moving.purge(private, product_id)
@@ -181,14 +246,62 @@ class CookiecutterWorkspaces:
         A second one of the same product goes to `<id>.2`, and so on; no secret goes along.
         """
         _check_id(product_id)
-        with self._disk(namespace), contextlib.suppress(FileNotFoundError), self._opened() as root:
+        with (
+            self._premises.disk(namespace),
+            contextlib.suppress(FileNotFoundError),
+            self._premises.opened() as root,
+        ):
             claim = claims.read(root, namespace)
             if claim is None or claim.product_id != product_id:
                 return
-            self._sweep(root)
+            self._premises.sweep(root)
             with root.own_folder(claims.PRIVATE) as private:
                 if moving.archive(root, private, namespace, product_id):
                     _log.info("archived a workspace", namespace=namespace, product_id=product_id)
+
+    @contextlib.contextmanager
+    def _at_work(
+        self, spec: ports.WorkspaceSpec
+    ) -> Iterator[tuple[ground.Tree, ground.Tree, ground.Tree]]:
+        """Open workspace, record and a folder in staging."""
+        with self._premises.disk(spec.namespace), self._premises.opened() as root:
+            self._premises.check_owner(root, spec.namespace, spec.product_id)
+            self._premises.sweep(root)
+            with (
+                root.folder(spec.namespace) as workspace,
+                self._premises.record(root, spec.product_id) as record,
+                root.own_folder(claims.PRIVATE) as private,
+                self._premises.staged(private) as stage,
+            ):
+                claims.confirm(root, spec.namespace)
+                yield workspace, record, stage
+
+    def _rendered(
+        self, spec: ports.WorkspaceSpec, files: ports.OwnedFiles
+    ) -> tuple[ports.TemplateVersion, blueprint.Rendering]:
+        """Render, and say what from; `Conflict` where the template is changed meanwhile."""
+        digest, name = self._template.digest(), self._template.name()
+        rendering = self._template.render(spec.context, spec.text, spec.choices)
+        if self._template.digest() != digest:
+            raise errors.Conflict("the template is being changed", delay_seconds=_RETRY_SECONDS)
+        version = ports.TemplateVersion(digest=digest, name=name, rendered=spec.rendered)
+        return version, laying.without(rendering, files)
+
+    def _kept(self, root: ground.Tree, product_id: str) -> keeping.Kept:
+        with contextlib.ExitStack() as stack:
+            try:
+                record = stack.enter_context(self._premises.record(root, product_id, make=False))
+            except FileNotFoundError:
+                return keeping.Kept()
+            return keeping.read(record)
+
+    def _conflicts(self, root: ground.Tree, product_id: str) -> Mapping[str, str]:
+        with (
+            contextlib.suppress(FileNotFoundError),
+            self._premises.record(root, product_id, make=False) as record,
+        ):
+            return keeping.Kept(answers=keeping.read_answers(record) or {}).conflicts
+        return {}
 
     def _make(
         self,
@@ -198,101 +311,20 @@ class CookiecutterWorkspaces:
         rendering: blueprint.Rendering,
         files: ports.OwnedFiles,
     ) -> None:
-        self._sweep(root)
-        with root.own_folder(claims.PRIVATE) as private, self._staged(private) as stage:
+        self._premises.sweep(root)
+        with root.own_folder(claims.PRIVATE) as private, self._premises.staged(private) as stage:
             with stage.make_folder("record", _CLOSED_FOLDER) as record:
                 laying.record(record, answers, rendering)
-                commit = self._commit(stage, record, rendering, spec.namespace)
+                origin = self._remote.url(spec.namespace) if self._remote else None
+                commit = repository.stage(stage, record, rendering, origin=origin)
             with stage.make_folder("workspace", _OPEN_FOLDER, self._owner) as workspace:
                 laying.lay(workspace, rendering)
                 if commit:
-                    with stage.folder("repository") as made:
+                    with stage.folder(repository.STAGED) as made:
                         repository.copy(made, workspace, repository.FOLDER)
                 owned.publish(workspace, files)
                 claim = claims.Claim(product_id=spec.product_id, folder=workspace.identity)
             _swap(root, private, stage, spec.namespace, claim)
-
-    def _commit(
-        self,
-        stage: ground.Tree,
-        record: ground.Tree,
-        rendering: blueprint.Rendering,
-        namespace: str,
-    ) -> bool:
-        """Make the first commit in staging, and keep one copy for the remote; False without git.
-
-        A git that fails leaves a workspace that is no repository rather than none.
-        """
-        origin = self._remote.url(namespace) if self._remote else None
-        with stage.make_folder("repository", _CLOSED_FOLDER) as made:
-            try:
-                if not repository.begin(made, rendering, at=repository.now(), origin=origin):
-                    return False
-            except errors.RemoteRefused as exc:
-                _log.error("the workspace is no repository", namespace=namespace, reason=str(exc))
-                return False
-            if origin:
-                repository.copy(made, record, repository.UNPUSHED)
-        return True
-
-    @contextlib.contextmanager
-    def _disk(self, namespace: str) -> Iterator[None]:
-        """Check the name, and translate what the disk says."""
-        names.check_namespace(namespace)
-        try:
-            yield
-        except (ground.ChangedByUser, FileNotFoundError) as exc:
-            raise errors.Conflict(
-                "somebody changed the folder meanwhile", namespace=namespace
-            ) from exc
-        except OSError as exc:
-            raise errors.DiskUnavailable(
-                "the output folder cannot be used now",
-                path=namespace,
-                reason=errno.errorcode.get(exc.errno or 0, "unknown"),
-            ) from exc
-
-    def _opened(self, *, make: bool = False) -> ground.Tree:
-        if make and not self._output.is_dir():
-            self._output.mkdir(parents=True, exist_ok=True)
-            self._output.chmod(_OPEN_FOLDER)
-        return ground.open_tree(self._output, self._owner)
-
-    @contextlib.contextmanager
-    def _staged(self, private: ground.Tree) -> Iterator[ground.Tree]:
-        """Make a folder in staging, held by a lock as long as we live, and remove it after."""
-        name = secrets.token_hex(8)
-        with private.own_folder("staging") as staging:
-            with private.own_folder("staging") as door:
-                door.lock(wait=True)  # nobody sweeps between a folder's making and its lock
-                stage = staging.own_folder(name)
-                stage.lock(wait=True)
-            try:
-                with stage:
-                    yield stage
-            finally:
-                staging.remove_all(name)
-
-    def _sweep(self, root: ground.Tree) -> None:
-        """Once a process: remove what makers that died left behind."""
-        with self._sweeping:
-            if self._swept:
-                return
-            with root.own_folder(claims.PRIVATE) as private:
-                with private.own_folder("staging") as staging:
-                    staging.lock(wait=True)
-                    for name in staging.names():
-                        # What is no folder, or cannot be locked here, is not ours to judge.
-                        with contextlib.suppress(OSError, ground.ChangedByUser):
-                            _remove_unused(staging, name)
-                claims.sweep(private)
-            self._swept = True
-
-
-def _remove_unused(staging: ground.Tree, name: str) -> None:
-    with staging.folder(name) as left:
-        if left.lock(wait=False):
-            staging.remove_all(name)
 
 
 def _swap(

@@ -58,6 +58,8 @@ class File:
     data: bytes = field(repr=False)
     mode: int
     uid: int
+    stamp: tuple[int, ...] = field(default=(), compare=False, repr=False)
+    """Device, inode, size and times before it was read: what is read later is told apart by it."""
 
 
 class Tree:
@@ -157,7 +159,7 @@ class Tree:
             os.fchmod(tree._descriptor, 0o700)
         return tree
 
-    def read(self, rel: str) -> File | None:
+    def read(self, rel: str, *, most_bytes: int = LIMIT_BYTES) -> File | None:
         """Return a plain file; None where nothing lies there."""
         try:
             with self._parent(rel) as (parent, name):
@@ -172,12 +174,17 @@ class Tree:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
                 raise ChangedByUser(rel)
-            data = _read_all(descriptor)
+            data = _read_all(descriptor, most_bytes)
         finally:
             os.close(descriptor)
-        if len(data) > LIMIT_BYTES:
+        if len(data) > most_bytes:
             raise ChangedByUser(rel)
-        return File(data=data, mode=stat.S_IMODE(status.st_mode), uid=status.st_uid)
+        return File(
+            data=data,
+            mode=stat.S_IMODE(status.st_mode),
+            uid=status.st_uid,
+            stamp=_stamp(status),
+        )
 
     def add(self, rel: str, data: bytes | memoryview, mode: int) -> None:
         """Make a new file, durable; FileExistsError where anything has that name."""
@@ -236,6 +243,65 @@ class Tree:
                 _forget(beside, parent)
                 raise
             os.fsync(parent)
+
+    def swap(self, rel: str, seen: File | None, data: bytes, mode: int) -> bool:
+        """Put a file in place of the one that was read, durable; False where it is another now.
+
+        Compared again right before the rename, so that what an editor saves meanwhile stays.
+        """
+        with self._parent(rel) as (parent, name):
+            folder = Tree(parent, self._owner)
+            beside = f".provisioner-{secrets.token_hex(8)}.tmp"
+            folder.add(beside, data, mode)
+            try:
+                if not folder._is_still(name, seen):
+                    _forget(beside, parent)
+                    return False
+                os.rename(beside, name, src_dir_fd=parent, dst_dir_fd=parent)
+            except BaseException:
+                _forget(beside, parent)
+                raise
+            os.fsync(parent)
+        return True
+
+    def remove_seen(self, rel: str, seen: File) -> bool:
+        """Remove the file that was read, durable; False where it is another now."""
+        with self._parent(rel) as (parent, name):
+            if not Tree(parent, self._owner)._is_still(name, seen):
+                return False
+            os.unlink(name, dir_fd=parent)
+            os.fsync(parent)
+        return True
+
+    def _is_still(self, name: str, seen: File | None) -> bool:
+        """Tell whether the very file that was read lies there, or still nothing."""
+        try:
+            now = self.read(name)
+        except ChangedByUser:
+            return False
+        if now is None or seen is None:
+            return now is seen
+        return now == seen and now.stamp == seen.stamp
+
+    def add_folder(self, rel: str, mode: int) -> None:
+        """Make a folder, durable, unless there is one; `ChangedByUser` for anything else.
+
+        One that was made and not yet given away when we died is given away now.
+        """
+        with self._parent(rel) as (parent, name):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=parent)
+            with Tree(_open_folder(name, parent), self._owner) as tree:
+                status = os.fstat(tree._descriptor)
+                fresh = stat.S_IMODE(status.st_mode) == 0o700 and tree.is_empty()
+                if fresh and status.st_uid == os.geteuid():
+                    tree._claim(mode)
+            os.fsync(parent)
+
+    def set_aside(self, rel: str) -> None:
+        """Give what lies there another name, whatever it is."""
+        with self._parent(rel) as (parent, name):
+            _set_aside(name, parent)
 
     def remove(self, rel: str) -> None:
         """Remove a file or a link; a folder is left, and what is gone is success."""
@@ -403,10 +469,20 @@ def _is_closed(descriptor: int) -> bool:
     return status.st_uid == os.geteuid() and status.st_mode & 0o700 != 0o700
 
 
-def _read_all(descriptor: int) -> bytes:
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    return (
+        status.st_dev,
+        status.st_ino,
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
+
+
+def _read_all(descriptor: int, most_bytes: int) -> bytes:
     """Read to the end, or one byte past the limit: a file may grow while it is read."""
     chunks: list[bytes] = []
-    left = LIMIT_BYTES + 1
+    left = most_bytes + 1
     while left and (chunk := os.read(descriptor, min(left, 1 << 20))):
         chunks.append(chunk)
         left -= len(chunk)

@@ -10,6 +10,8 @@ from provisioner.workspace import blueprint, ground, owned
 
 _PLAIN, _PROGRAM = 0o644, 0o755
 _OPEN_FOLDER = 0o755
+_LARGEST_TEMPLATE_FILE = 256 * 1024 * 1024
+"""Our own copy of what a template holds is read back whatever its size, within reason."""
 
 
 def without(rendering: blueprint.Rendering, files: ports.OwnedFiles) -> blueprint.Rendering:
@@ -50,3 +52,31 @@ def record(
     with folder.make_folder("render", _OPEN_FOLDER) as pristine:
         lay(pristine, rendering)
     folder.sync()
+
+
+def recall(folder: ground.Tree) -> blueprint.Rendering:
+    """Read a pristine rendering back."""
+    folders: list[str] = []
+    files: list[blueprint.RenderedFile] = []
+    _recall(folder, "", folders, files)
+    return blueprint.Rendering(folders=tuple(folders), files=tuple(files))
+
+
+def _recall(
+    tree: ground.Tree, prefix: str, folders: list[str], files: list[blueprint.RenderedFile]
+) -> None:
+    for name in tree.names():
+        path = f"{prefix}{name}"
+        try:
+            below = tree.folder(name)
+        except ground.ChangedByUser:
+            file = tree.read(name, most_bytes=_LARGEST_TEMPLATE_FILE)
+            if file is not None:
+                executable = bool(file.mode & 0o100)
+                files.append(
+                    blueprint.RenderedFile(path=path, data=file.data, executable=executable)
+                )
+            continue
+        with below:
+            folders.append(path)
+            _recall(below, f"{path}/", folders, files)

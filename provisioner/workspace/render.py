@@ -19,6 +19,7 @@ import threading
 from collections.abc import Iterator, Mapping
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from provisioner import errors
@@ -30,8 +31,13 @@ if TYPE_CHECKING:
 _KEY = re.compile(r"[a-z][a-z0-9_]*")
 _VALUE = re.compile(r"[A-Za-z0-9:/._+=,@~%?&\[\]-]*")
 _MARKS = ("{{", "{%", "{#", "[[", "[%", "[#")
+_VERSION_KEY = "_version"
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]{0,39}")
 _RESERVED = frozenset({"copy_without_render", "extensions", "jinja2_env_vars", "new_lines"})
 """Cookiecutter's own settings, by bare name: no text may take their place."""
+
+
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
 class Template:
@@ -53,10 +59,23 @@ class Template:
             self._look()
             return self._digest
 
-    def render(self, context: Mapping[str, str], text: Mapping[str, str]) -> blueprint.Rendering:
+    def name(self) -> str:
+        """Return what the template calls its version (`_version`), "" where it does not."""
+        name = _declared(self._path).get(_VERSION_KEY, "")
+        if name != "" and not (isinstance(name, str) and _VERSION.fullmatch(name)):
+            raise _refusal("a version is up to 40 letters, digits and . _ + -", key=_VERSION_KEY)
+        return str(name)
+
+    def render(
+        self,
+        context: Mapping[str, str],
+        text: Mapping[str, str],
+        choices: Mapping[str, str] = _NOTHING,
+    ) -> blueprint.Rendering:
         """Render with `context`, and with `text` under keys with one underscore before them.
 
-        Whatever is wrong raises `TemplateError` with the file, relative to the template, and the
+        `choices` are values that the platform picked for keys of the template's own. Whatever is
+        wrong raises `TemplateError` with the file, relative to the template, and the
         reason; neither holds anything that came from the portal.
         """
         raw = _declared(self._path)
@@ -66,7 +85,8 @@ class Template:
             if self._blueprint is None:
                 self._blueprint = blueprint.Blueprint(self._path, environment, raw)
             compiled = self._blueprint
-        return compiled.render(_variables(environment, raw, context, text))
+        _check_choices(raw, context, choices)
+        return compiled.render(_variables(environment, raw, {**context, **choices}, text))
 
     def _look(self) -> None:
         looks = tuple(
@@ -135,6 +155,22 @@ def _variables(
     return rendered
 
 
+def _check_choices(
+    declared: Mapping[str, Any], context: Mapping[str, str], choices: Mapping[str, str]
+) -> None:
+    """Refuse what is not the template's to choose; a typing error must not go unnoticed."""
+    own = {key for key in declared if not key.startswith("_")} - context.keys()
+    for key in choices:
+        if key not in own:
+            raise _refusal(
+                "PROV_TEMPLATE_CONTEXT names what this template does not declare",
+                key=key,
+                declared=", ".join(sorted(own)) or "nothing",
+            )
+        if isinstance(declared[key], dict):
+            raise _refusal("no value can be chosen for this key", key=key)
+
+
 def _declared(template: Path) -> dict[str, Any]:
     if (template / "hooks").exists():
         raise errors.TemplateError("hooks are not run: the template must do without", file="hooks")
@@ -157,7 +193,11 @@ def _chosen(key: str, value: str, default: object) -> object:
         raise _refusal("not a name for a rendered value", key=key)
     if isinstance(default, list):
         if value not in default:
-            raise _refusal("the template does not offer that choice", key=key)
+            raise _refusal(
+                "the template does not offer that choice",
+                key=key,
+                choices=", ".join(map(str, default)),
+            )
         return [value]
     if isinstance(default, bool):
         if value not in ("true", "false"):

@@ -29,11 +29,12 @@ from provisioner.workspace import blueprint, claims, ground
 _log = telemetry.Log(__name__)
 
 FOLDER = ".git"
+STAGED = "repository"
 UNPUSHED = "unpushed"
 _BRANCH = "refs/heads/main"
 _WHO = "Provisioner <provisioner@noreply.invalid>"
 _IGNORED = "# Keys are never committed, whatever .gitignore says.\n.env*\n.aws/\n*.template-new\n"
-_OPEN, _PLAIN = 0o755, 0o644
+_OPEN, _CLOSED, _PLAIN = 0o755, 0o700, 0o644
 _PUSH_SECONDS = 30.0
 _MAKE_SECONDS = 60.0
 
@@ -93,6 +94,25 @@ def begin(
         _stream(rendering, at),
     )
     _run([git, "read-tree", _BRANCH], folder, environment, b"")
+    return True
+
+
+def stage(
+    folder: ground.Tree, record: ground.Tree, rendering: blueprint.Rendering, *, origin: str | None
+) -> bool:
+    """Make the first commit in staging, and keep a copy for the remote; False where none was made.
+
+    A git that fails leaves a workspace that is no repository rather than none.
+    """
+    with folder.make_folder(STAGED, _CLOSED) as made:
+        try:
+            if not begin(made, rendering, at=datetime.now(UTC), origin=origin):
+                return False
+        except errors.RemoteRefused as exc:
+            _log.error("the workspace is no repository", reason=str(exc))
+            return False
+        if origin:
+            copy(made, record, UNPUSHED)
     return True
 
 
@@ -253,8 +273,3 @@ def _meaning(said: str) -> str:
         if mark in said:
             return meaning
     return "the remote does not answer as a git remote does"
-
-
-def now() -> datetime:
-    """Return the present, for the date of a commit."""
-    return datetime.now(UTC)

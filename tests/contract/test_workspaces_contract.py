@@ -9,7 +9,7 @@ from typing import Protocol
 
 import pytest
 
-from provisioner import errors, ports, workspace
+from provisioner import errors, model, ports, workspace
 from tests import memory_workspaces
 
 _ID = "6b2ea4ae-9a3e-4d5f-8a0e-0c2f3a4b5c6d"
@@ -32,7 +32,10 @@ class Bench(Protocol):
     def put(self, namespace: str, path: str, text: str) -> None: ...
     def empty(self, namespace: str) -> None: ...
     def delete(self, namespace: str) -> None: ...
+    def remove(self, namespace: str, path: str) -> None: ...
     def archived(self) -> dict[str, dict[str, str]]: ...
+    def change_template(self, files: dict[str, str]) -> None: ...
+    def break_template(self) -> None: ...
 
 
 class _Memory:
@@ -53,14 +56,27 @@ class _Memory:
     def delete(self, namespace: str) -> None:
         del self._kept.folders[namespace]
 
+    def remove(self, namespace: str, path: str) -> None:
+        del self._kept.folders[namespace].files[path]
+
     def archived(self) -> dict[str, dict[str, str]]:
         return {name: folder.files for name, folder in self._kept.archived.items()}
+
+    def change_template(self, files: dict[str, str]) -> None:
+        self._kept.template = {
+            path: text.replace("{{ cookiecutter.project_name }}", "{project_name}")
+            for path, text in files.items()
+        }
+        self._kept.digest = str(hash(tuple(files.items())))
+
+    def break_template(self) -> None:
+        self._kept.broken = True
 
 
 class _Disk:
     def __init__(self, tmp_path: Path) -> None:
         template = tmp_path / "template"
-        top = template / "{{cookiecutter.project_slug}}"
+        self._top = top = template / "{{cookiecutter.project_slug}}"
         top.mkdir(parents=True)
         (template / "cookiecutter.json").write_text(json.dumps({"project_name": ""}))
         (top / "README.md").write_text("# {{ cookiecutter.project_name }}\n")
@@ -84,9 +100,21 @@ class _Disk:
     def delete(self, namespace: str) -> None:
         shutil.rmtree(self._output / namespace)
 
+    def remove(self, namespace: str, path: str) -> None:
+        (self._output / namespace / path).unlink()
+
     def archived(self) -> dict[str, dict[str, str]]:
         archive = self._output / ".provisioner/archive"
         return {path.name: _read(path) for path in archive.glob("*")}
+
+    def change_template(self, files: dict[str, str]) -> None:
+        shutil.rmtree(self._top)
+        for path, text in files.items():
+            (self._top / path).parent.mkdir(parents=True, exist_ok=True)
+            (self._top / path).write_text(text)
+
+    def break_template(self) -> None:
+        (self._top / "README.md").write_text("{% if %}")
 
 
 def _read(folder: Path) -> dict[str, str]:
@@ -422,3 +450,207 @@ def test_purging_where_nothing_was_ever_made_is_success(bench: Bench) -> None:
     bench.workspaces.purge(_ID)
 
     assert bench.archived() == {}
+
+
+_V1 = {
+    "README.md": "# {{ cookiecutter.project_name }}\n",
+    "apart.sql": "1\n2\n3\n",
+    "same-line.sql": "old\n",
+    "deleted.sql": "old\n",
+    "gone.sql": "old\n",
+    "gone-edited.sql": "old\n",
+}
+_V2 = {
+    "README.md": "# {{ cookiecutter.project_name }}, anew\n",
+    "apart.sql": "1\n2\nnew\n",
+    "same-line.sql": "new\n",
+    "deleted.sql": "new\n",
+    "new.sql": "new\n",
+    "new-on-both.sql": "new\n",
+}
+_CHANGES = {
+    "README.md": model.FileChange.UPDATED,
+    "apart.sql": model.FileChange.MERGED,
+    "same-line.sql": model.FileChange.CONFLICT,
+    "deleted.sql": model.FileChange.KEPT_DELETED,
+    "gone.sql": model.FileChange.REMOVED,
+    "gone-edited.sql": model.FileChange.KEPT_EDITED,
+    "new.sql": model.FileChange.ADDED,
+    "new-on-both.sql": model.FileChange.CONFLICT,
+}
+
+
+def _worked_in(bench: Bench) -> dict[str, str]:
+    """Make a workspace of the first version that somebody has worked in."""
+    bench.change_template(_V1)
+    bench.workspaces.create(_spec(), _FILES)
+    bench.put("sales", "apart.sql", "mine\n2\n3\n")
+    for path in ("same-line.sql", "gone-edited.sql", "new-on-both.sql"):
+        bench.put("sales", path, "mine\n")
+    bench.remove("sales", "deleted.sql")
+    return bench.files("sales")
+
+
+def _upgraded(before: dict[str, str]) -> dict[str, str]:
+    """Say what the second version makes of it."""
+    after = {
+        **before,
+        "README.md": "# sales, anew\n",
+        "apart.sql": "mine\n2\nnew\n",
+        "same-line.sql.template-new": "new\n",
+        "new-on-both.sql.template-new": "new\n",
+        "new.sql": "new\n",
+    }
+    del after["gone.sql"]
+    return after
+
+
+def test_a_new_version_reaches_a_workspace_and_nobody_loses_a_line(bench: Bench) -> None:
+    before = _worked_in(bench)
+    first = bench.workspaces.version(_ID)
+    bench.change_template(_V2)
+
+    foreseen = bench.workspaces.foresee(_spec(), _FILES)
+    assert bench.files("sales") == before
+    assert bench.workspaces.version(_ID) == first
+    report = bench.workspaces.upgrade(_spec(), _FILES)
+
+    assert bench.files("sales") == _upgraded(before)
+    assert foreseen == report
+    assert report.changes == _CHANGES
+    assert report.conflicts == ("new-on-both.sql", "same-line.sql")
+    assert (report.before, report.after) == (first, bench.workspaces.version(_ID))
+    assert report.after.digest == bench.workspaces.template_digest()
+
+
+def test_what_was_done_is_told_again_and_not_done_again(bench: Bench) -> None:
+    _worked_in(bench)
+    bench.change_template(_V2)
+    report = bench.workspaces.upgrade(_spec(), _FILES)
+    bench.put("sales", "README.md", "mine")
+    bench.remove("sales", "new.sql")
+    after = bench.files("sales")
+
+    assert bench.workspaces.upgrade(_spec(), _FILES) == report
+    assert bench.files("sales") == after
+
+
+def test_a_conflict_is_open_until_the_newer_version_is_taken_or_taken_away(bench: Bench) -> None:
+    _worked_in(bench)
+    bench.change_template(_V2)
+    bench.workspaces.upgrade(_spec(), _FILES)
+    both = ("new-on-both.sql", "same-line.sql")
+    assert bench.workspaces.conflicts("sales", _ID) == ports.OpenConflicts(unresolved=both)
+
+    bench.put("sales", "same-line.sql", "new\n")
+    bench.remove("sales", "new-on-both.sql.template-new")
+    assert bench.workspaces.conflicts("sales", _ID) == ports.OpenConflicts(resolved=both)
+    bench.workspaces.tidy("sales", _ID)
+
+    assert not [path for path in bench.files("sales") if path.endswith(".template-new")]
+    assert bench.files("sales")["same-line.sql"] == "new\n"
+
+
+@pytest.mark.parametrize(
+    ("third", "change", "text", "beside"),
+    [
+        ("newer\n", model.FileChange.CONFLICT, "mine\n", "newer\n"),
+        ("new\n", model.FileChange.CONFLICT, "mine\n", "new\n"),
+        ("old\n", model.FileChange.UNCHANGED, "mine\n", None),
+        ("mine\n", model.FileChange.UNCHANGED, "mine\n", None),
+        (None, model.FileChange.KEPT_EDITED, "mine\n", None),
+    ],
+)
+def test_the_next_version_replaces_what_lies_beside_a_file_in_conflict(
+    third: str | None, change: model.FileChange, text: str, beside: str | None, bench: Bench
+) -> None:
+    _worked_in(bench)
+    bench.change_template(_V2)
+    bench.workspaces.upgrade(_spec(), _FILES)
+    rest = {path: each for path, each in _V2.items() if path != "same-line.sql"}
+    bench.change_template({**rest, "same-line.sql": third} if third else rest)
+    bench.put("sales", "README.md", "# sales, anew and mine\n")
+
+    report = bench.workspaces.upgrade(_spec(), _FILES)
+
+    assert report.files["same-line.sql"] is change
+    assert bench.files("sales")["same-line.sql"] == text
+    assert bench.files("sales").get("same-line.sql.template-new") == beside
+
+
+def test_a_resolved_conflict_is_the_base_of_the_next_version(bench: Bench) -> None:
+    bench.change_template({"README.md": "", "x.sql": "1\n2\n3\n4\n5\n"})
+    bench.workspaces.create(_spec(), _FILES)
+    bench.put("sales", "x.sql", "mine\n2\n3\n4\n5\n")
+    bench.change_template({"README.md": "", "x.sql": "theirs\n2\n3\n4\n5\n"})
+    bench.workspaces.upgrade(_spec(), _FILES)
+    bench.remove("sales", "x.sql.template-new")
+    bench.change_template({"README.md": "", "x.sql": "theirs\n2\n3\n4\nlast\n"})
+
+    report = bench.workspaces.upgrade(_spec(), _FILES)
+
+    assert report.changes == {"x.sql": model.FileChange.MERGED}
+    assert bench.files("sales")["x.sql"] == "mine\n2\n3\n4\nlast\n"
+
+
+def test_a_template_that_does_not_render_changes_nothing(bench: Bench) -> None:
+    before = _worked_in(bench)
+    version = bench.workspaces.version(_ID)
+    bench.break_template()
+
+    with pytest.raises(errors.TemplateError):
+        bench.workspaces.upgrade(_spec(), _FILES)
+    with pytest.raises(errors.TemplateError):
+        bench.workspaces.foresee(_spec(), _FILES)
+
+    assert bench.files("sales") == before
+    assert bench.workspaces.version(_ID) == version
+
+
+def test_a_rename_reaches_what_names_the_product(bench: Bench) -> None:
+    _worked_in(bench)
+    bench.workspaces.move("sales", "sales-eu", _ID)
+    spec = ports.WorkspaceSpec(
+        product_id=_ID, namespace="sales-eu", context={"project_name": "sales-eu"}
+    )
+
+    report = bench.workspaces.upgrade(spec, _FILES)
+
+    assert report.changes == {"README.md": model.FileChange.UPDATED}
+    assert bench.files("sales-eu")["README.md"] == "# sales-eu\n"
+
+
+def test_an_adopted_folder_gets_what_it_lacks_and_keeps_what_it_has(bench: Bench) -> None:
+    bench.put("sales", "README.md", "theirs")
+    bench.workspaces.adopt("sales", _ID)
+    assert bench.workspaces.version(_ID) is None
+    bench.change_template({"README.md": "ours\n", "x.sql": "1\n"})
+
+    report = bench.workspaces.upgrade(_spec(), _FILES)
+
+    assert report.before.shown == "none"
+    assert bench.files("sales") == {
+        "README.md": "theirs",
+        "README.md.template-new": "ours\n",
+        "x.sql": "1\n",
+    }
+
+
+def test_our_own_files_are_no_part_of_a_version(bench: Bench) -> None:
+    bench.change_template({"README.md": "", "ports.json": "the template's"})
+    bench.workspaces.create(_spec(), _FILES)
+    bench.change_template({"README.md": "", "INPUTS.md": "the template's"})
+
+    assert bench.workspaces.upgrade(_spec(), _FILES).changes == {}
+    assert bench.workspaces.published("sales", _FILES)
+
+
+@pytest.mark.parametrize("action", ["upgrade", "foresee"])
+def test_only_the_products_own_workspace_is_upgraded(action: str, bench: Bench) -> None:
+    with pytest.raises(errors.Conflict):
+        getattr(bench.workspaces, action)(_spec(), _FILES)
+    bench.workspaces.create(_spec(_OTHER), _FILES)
+    with pytest.raises(errors.NotOurs):
+        getattr(bench.workspaces, action)(_spec(), _FILES)
+    with pytest.raises(errors.NotOurs):
+        bench.workspaces.tidy("sales", _ID)
