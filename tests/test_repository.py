@@ -78,6 +78,7 @@ def test_a_workspace_begins_as_a_clean_repository_of_the_rendering(
     assert git("status", "--porcelain", cwd=folder) == "?? INPUTS.md\n?? ports.json\n"
     assert git("log", "--format=%an %s", cwd=folder) == "Provisioner Start from the template\n"
     assert git("fsck", "--strict", cwd=folder) == ""
+    assert git("log", "-g", "--format=%gn", cwd=folder) == "Provisioner\n"
     assert not (output / ".provisioner" / _ID / repository.UNPUSHED).exists()
 
 
@@ -149,6 +150,22 @@ def test_the_first_commit_reaches_the_remote_and_users_can_pull_from_it(
     assert git("remote", "get-url", "origin", cwd=folder).strip() == remote.url("sales")
     assert git_remote.AUTH.encode() not in (folder / ".git/config").read_bytes()
     remotes.push("sales", _ID)  # nothing waits: success
+
+
+def test_a_template_update_keeps_what_waits(
+    output: Path, template: Path, remote: repository.Remote, there: Path
+) -> None:
+    folder = make(output, template, remote)
+    first = git("rev-parse", "main", cwd=folder)
+    (template / "{{cookiecutter.project_name}}" / "README.md").write_text("newer\n")
+    kept = workspace.CookiecutterWorkspaces(output=output, template=template, remote=remote)
+    spec = ports.WorkspaceSpec(
+        product_id=_ID, namespace="sales", context={"project_name": "sales"}, text={}
+    )
+    kept.upgrade(spec, _FILES)
+    assert (folder / "README.md").read_text() == "newer\n"
+    repository.GitRemotes(output=output, remote=remote).push("sales", _ID)
+    assert git("rev-parse", "main", cwd=there) == first
 
 
 def test_a_remote_with_a_history_of_its_own_keeps_it(

@@ -91,13 +91,14 @@ class Bench:
 
 
 def _tree(folder: Path) -> dict[str, tuple[str, bytes | None]]:
-    """Return kind, mode and content of everything below a folder."""
+    """Return kind, mode and content of everything below a folder, but for its repository."""
     return {
         path.relative_to(folder).as_posix(): (
             oct(path.lstat().st_mode),
             path.read_bytes() if path.is_file() and not path.is_symlink() else None,
         )
         for path in sorted(folder.rglob("*"))
+        if ".git" not in path.relative_to(folder).parts
     }
 
 

@@ -32,7 +32,7 @@ FOLDER = ".git"
 STAGED = "repository"
 UNPUSHED = "unpushed"
 _BRANCH = "refs/heads/main"
-_WHO = "Provisioner <provisioner@noreply.invalid>"
+_NAME, _EMAIL = "Provisioner", "provisioner@noreply.invalid"
 _IGNORED = "# Keys are never committed, whatever .gitignore says.\n.env*\n.aws/\n*.template-new\n"
 _OPEN, _CLOSED, _PLAIN = 0o755, 0o700, 0o644
 _PUSH_SECONDS = 30.0
@@ -146,7 +146,7 @@ def _stream(rendering: blueprint.Rendering, at: datetime) -> bytes:
     """Write the rendering as one commit in the language of `git fast-import`."""
     message = b"Start from the template"
     when = f"{int(at.timestamp())} +0000"
-    parts = [f"commit {_BRANCH}\ncommitter {_WHO} {when}\n".encode(), _data(message)]
+    parts = [f"commit {_BRANCH}\ncommitter {_NAME} <{_EMAIL}> {when}\n".encode(), _data(message)]
     for file in rendering.files:
         mode = "100755" if file.executable else "100644"
         parts += [f"M {mode} inline {_quoted(file.path)}\n".encode(), _data(file.data)]
@@ -245,6 +245,9 @@ def _run(
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": os.devnull,
             "GIT_TERMINAL_PROMPT": "0",
+            # Or its log of references would name the service's user and host.
+            "GIT_COMMITTER_NAME": _NAME,
+            "GIT_COMMITTER_EMAIL": _EMAIL,
             **environment,
         },
         stdin=subprocess.PIPE,
