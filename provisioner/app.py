@@ -13,7 +13,9 @@ from provisioner import (
     admin,
     assembly,
     clockwork,
+    engine,
     model,
+    portwatch,
     receiver,
     resync,
     signature,
@@ -63,6 +65,13 @@ class Service:
             hours=settings.verify_hours,
             metrics=parts.metrics,
         )
+        self._portwatch = portwatch.PortWatch(
+            engine.published(settings),
+            seen=parts.store.contracts,
+            clock=parts.clock,
+            every_seconds=settings.ports_seconds,
+            metrics=parts.metrics,
+        )
         timers = clockwork.Timers(
             queue=parts.queue,
             records=parts.store.records,
@@ -104,7 +113,12 @@ class Service:
             "timers": timers.tick,
             "resync": self._resync_timer.tick,
         }
-        return ticks if self.parts.observes else {**ticks, "sweep": self._sweep.tick}
+        if self.parts.observes:
+            return ticks
+        ticks["sweep"] = self._sweep.tick
+        if self.parts.settings.ports_seconds:
+            ticks["ports"] = self._portwatch.tick
+        return ticks
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:

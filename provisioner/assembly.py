@@ -15,6 +15,7 @@ from provisioner import (
     engine,
     errors,
     grants,
+    ledger,
     observer,
     plan,
     portal,
@@ -129,6 +130,7 @@ def assemble(
         portal=reader,
         records=kept.records,
         asks=kept.asks,
+        contracts=kept.contracts,
         rules=_rules(settings),
         clock=clock,
     )
@@ -139,6 +141,12 @@ def assemble(
         asks=kept.asks,
         flags=kept.flags,
         queue=queue,
+        ledger=ledger.Ledger(
+            records=kept.records,
+            contracts=kept.contracts,
+            clock=clock,
+            ports_seconds=settings.ports_seconds,
+        ),
         steps=steps,
         clock=clock,
         metrics=metrics,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from provisioner import errors, grants, model, names
+from provisioner import access, errors, freshness, grants, model, names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +37,15 @@ def desired(
     rules: Rules,
     namespaces: Mapping[str, tuple[str, ...]],
     taken: Collection[str] = (),
+    seen: Mapping[str, model.SeenPort] | None = None,
     now: datetime,
 ) -> model.Desired:
     """Turn a reading of the portal into what the product should have.
 
     `view` is None where the portal is sure that there is no such product. `namespaces` maps the
     producers that own their prefix to the namespaces they have it under, the newest first; `taken`
-    are namespaces of products among the `grants.first_folders` of the view. Raise
+    are namespaces of products among the `grants.first_folders` of the view; `seen` is what was
+    last seen of any ports, by id. Raise
     `PortalRejected` for a status that we do not know: whatever it means, nothing is made and
     nothing is released.
     """
@@ -64,15 +66,21 @@ def desired(
         taken=taken,
         now=now,
     )
+    own = tuple(port for port in ports if names.is_namespace(port.namespace))
+    shown = {port.id for port in own} | {grant.port_id for grant in judgement.grants}
+    its_seen = {port_id: each for port_id, each in (seen or {}).items() if port_id in shown}
+    found = freshness.conditions(its_seen, key, now)
     return _sealed(
         model.Desired(
             key=key,
             phase=phase,
             product=view.product,
-            ports=tuple(port for port in ports if names.is_namespace(port.namespace)),
+            ports=own,
             assets=view.assets if key.produces else (),
             grants=judgement.grants,
-            conditions=_conditions(view, judgement, now),
+            refusals=access.refusals(view, now),
+            seen=its_seen,
+            conditions=(*_conditions(view, judgement, now), *found),
             next_change_at=judgement.next_change_at,
         ),
         rules,
@@ -114,6 +122,7 @@ def _sealed(wanted: model.Desired, rules: Rules) -> model.Desired:
         "ports": [[port.id, port.namespace] for port in wanted.ports],
         "assets": [asset.id for asset in wanted.assets],
         "grants": [dataclasses.asdict(grant) for grant in wanted.grants],
+        "seen": [[each.port_id, *freshness.told(each)] for _, each in sorted(wanted.seen.items())],
         "conditions": [[each.type, each.message] for each in wanted.conditions],
     }
     return dataclasses.replace(wanted, digest=digest(facts))

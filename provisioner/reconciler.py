@@ -14,6 +14,7 @@ from provisioner import (
     applying,
     errors,
     grants,
+    ledger,
     model,
     names,
     obstacles,
@@ -44,6 +45,7 @@ class Reconciler:
         asks: ports.Asks,
         flags: ports.Flags,
         queue: ports.Workqueue,
+        ledger: ledger.Ledger,
         steps: Sequence[protocol.Step],
         clock: ports.Clock,
         metrics: telemetry.Metrics,
@@ -56,6 +58,7 @@ class Reconciler:
         self._asks = asks
         self._flags = flags
         self._queue = queue
+        self._ledger = ledger
         self._steps = tuple(steps)
         self._applying = applying.Applying(steps, clock=clock, metrics=metrics)
         self._verifying = verifying.Verifying(
@@ -195,11 +198,13 @@ class Reconciler:
         run.record = self._observe(run)
         # From here on a product that vanishes is found by resync: it is known.
         self._remember(run, lease)
+        self._ledger.note_access(run)
         for step in protocol.in_order(self._steps, run.desired):
             before = _open_prefixes(run.record)
             self._applying.apply(step, run, progress)
             if _open_prefixes(run.record) != before:
                 self._tell_consumers(run.desired)
+        self._ledger.note_ports(run, lease)
 
     def _tell_consumers(self, wanted: model.Desired) -> None:
         """Queue those whose grants follow the prefixes that this product has of its own."""

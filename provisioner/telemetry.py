@@ -164,6 +164,12 @@ class Metrics:
             "Principals at the engine that bear our mark and belong to no product here.",
             registry=self.registry,
         )
+        self.ports = Gauge(
+            "provisioner_ports",
+            "Output ports by how what they publish was last seen.",
+            ["state"],
+            registry=self.registry,
+        )
         self.bugs = Counter(
             "provisioner_unexpected_errors_total",
             "Errors that no code foresaw; each has a traceback in the log.",

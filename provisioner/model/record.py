@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from provisioner.model.access import AccessLog
 from provisioner.model.desired import Condition, Grant, Phase
 from provisioner.model.identity import Key
 
@@ -76,7 +77,7 @@ class WorkspaceState:
     rendered: bool = False
     template_digest: str = ""
     published_digest: str = ""
-    """Of the files we own in it (`.env`, `.aws/`, `ports.json`, `INPUTS.md`)."""
+    """Of the files we own in it (`.env`, `.aws/`, `ports.json`, `INPUTS.md`, …)."""
     published_key_id: str = ""
     """The key that `.env` names."""
     input_names: tuple[tuple[str, str], ...] = ()
@@ -143,6 +144,7 @@ class Record:
     workspace: WorkspaceState = field(default_factory=WorkspaceState)
     writeback: Writeback = field(default_factory=Writeback)
     grants: tuple[Grant, ...] = ()
+    access: AccessLog = field(default_factory=AccessLog)
     conditions: tuple[Condition, ...] = ()
     settled_digest: str = ""
     """`Desired.digest` (and settings) of the last reconcile that left nothing to do."""
