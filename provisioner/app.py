@@ -206,6 +206,7 @@ def routes(service: Service) -> list[routing.Route]:
             queue=parts.queue,
             asks=parts.store.asks,
             flags=parts.store.flags,
+            views=parts.views,
             clock=parts.clock,
             admin_tokens=parts.settings.admin_token,
             read_tokens=parts.settings.admin_read_token,

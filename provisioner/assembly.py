@@ -20,6 +20,7 @@ from provisioner import (
     plan,
     portal,
     ports,
+    portviews,
     reading,
     reconciler,
     resync,
@@ -86,6 +87,15 @@ class Parts:
     def works(self) -> worker.Reconciles:
         """Return what reconciles leased keys in this mode."""
         return self.observer if self.observes else self.reconciler
+
+    @property
+    def views(self) -> portviews.PortViews:
+        """Return what shows output ports, their place as consumers see it."""
+        return portviews.PortViews(
+            self.store.contracts,
+            bucket=self.settings.s3_bucket,
+            endpoint=self.settings.s3_public_endpoint,
+        )
 
     def close(self) -> None:
         """Close what holds connections."""

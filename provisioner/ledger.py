@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from provisioner import access, model, ports
+from provisioner import access_log, model, ports
 from provisioner.steps import protocol
 
 
@@ -32,7 +32,7 @@ class Ledger:
         granted = {grant.port_id for grant in after}
         lost = [grant for grant in before if grant.port_id not in granted]
         gone = {each.port_id: model.EndReason.DELETED for each in lost if self._is_gone(each)}
-        log = access.followed(
+        log = access_log.followed(
             run.record.access,
             before=before,
             after=after,

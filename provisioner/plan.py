@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from provisioner import access, errors, freshness, grants, model, names
+from provisioner import access_log, errors, freshness, grants, model, names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ def desired(
             ports=own,
             assets=view.assets if key.produces else (),
             grants=judgement.grants,
-            refusals=access.refusals(view, now),
+            refusals=access_log.refusals(view, now),
             seen=its_seen,
             conditions=(*_conditions(view, judgement, now), *found),
             next_change_at=judgement.next_change_at,

@@ -35,24 +35,42 @@ def plan(namespace: str | None, everything: bool) -> None:
 def status(namespace: str | None, as_json: bool) -> None:
     """Show what the store knows: phase, key and age, grants, conditions; never a secret.
 
-    Without NAMESPACE one line a product; with it all about one.
+    Without NAMESPACE one line a product; with it all about one, its ports among it.
     """
-    from provisioner import operations, tables
+    from provisioner import operations, port_tables, tables
 
     with operations.opened(options.read_settings(), read_only=True) as parts:
         records = operations.records(parts, namespace)
+        seen = operations.ports_of(parts, records if namespace else ())
         flags = operations.notices(parts)
     if as_json:
-        for line in operations.as_json(records):
+        for line in operations.as_json(records, seen):
             click.echo(line)
     elif namespace:
         tables.show_product(tables.console(), records[0], parts.clock())
+        port_tables.show(tables.console(), seen[records[0].key])
     elif records:
         tables.show_status(tables.console(), records, parts.clock())
     if not records:
         click.echo("The store (PROV_DATABASE_URL) knows no product yet.", err=True)
     for notice in flags:
         click.echo(notice, err=True)
+
+
+@click.command(short_help="Print the data contracts of output ports.")
+@click.argument("namespace")
+@click.argument("port", required=False)
+def contract(namespace: str, port: str | None) -> None:
+    """Print the data contract of an output PORT, or of all of a product's, as JSON.
+
+    By the Open Data Contract Standard 3.1; made from what the port last published. JSON is YAML,
+    so it may be saved as <name>.odcs.yaml.
+    """
+    from provisioner import operations
+
+    with operations.opened(options.read_settings(), read_only=True) as parts:
+        for text in operations.contracts(parts, namespace, port):
+            click.echo(text, nl=False)
 
 
 @click.command(short_help="Examine the set-up, and what the engine enforces.")
