@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from datetime import timedelta
 
 from provisioner import access_log, model, ports
@@ -25,7 +26,11 @@ class Ledger:
         self._every = timedelta(seconds=ports_seconds)
 
     def note_access(self, run: protocol.Run) -> None:
-        """Note which access is new and which has ended; an archived consumer's log rests."""
+        """Note which access is new and which has ended; an archived consumer's log rests.
+
+        Before anything is taken away: that shortens the record's grants. It is stored with the
+        next change of the record, which any change of grants is followed by.
+        """
         if run.desired.phase is not model.Phase.ACTIVE:
             return
         before, after = run.record.grants, run.desired.grants
@@ -40,7 +45,7 @@ class Ledger:
             names=dict(run.record.workspace.input_names),
             now=self._clock(),
         )
-        run.save(access=log)
+        run.record = dataclasses.replace(run.record, access=log)
 
     def _is_gone(self, grant: model.Grant) -> bool:
         """Tell whether the producer is; a portal that cascades lists no request any more."""

@@ -138,6 +138,9 @@ class Reconciler:
                 phase=record.phase,
                 product=None,
                 grants=grants.not_ended(record.grants, now),
+                refusals=dict.fromkeys(
+                    (grant.port_id for grant in record.grants), model.EndReason.EXPIRED
+                ),
                 asks=self._readings.asked(lease.key),
             )
             run = self._begun(wanted, record, lease, checkpoint)
@@ -146,6 +149,7 @@ class Reconciler:
             unsure = unsure or bool(record.role.name and not record.role.policy_digest)
             if wanted.grants != record.grants or unsure or model.Ask.COMPROMISED in wanted.asks:
                 try:
+                    self._ledger.note_access(run)
                     self._applying.withdraw(run, applying.Progress())
                 except errors.PermanentError as refused:
                     _log.error("a grant that has ended stays open", reason=str(refused))
@@ -172,6 +176,7 @@ class Reconciler:
         try:
             if run.desired.phase is not model.Phase.GONE:
                 names.check_namespace(run.record.namespace)
+            self._ledger.note_access(run)
             self._applying.withdraw(run, progress)
             for found in self._verifying.looks(run) if deep else (False,):
                 if found:
@@ -198,7 +203,6 @@ class Reconciler:
         run.record = self._observe(run)
         # From here on a product that vanishes is found by resync: it is known.
         self._remember(run, lease)
-        self._ledger.note_access(run)
         for step in protocol.in_order(self._steps, run.desired):
             before = _open_prefixes(run.record)
             self._applying.apply(step, run, progress)
