@@ -34,8 +34,8 @@ _STATES = {
 }
 _HEAD = """\
 # Written by the provisioner whenever an input changes; what you write here is lost.
-# If SQLMesh finds a name here and in your external_models.yaml (Duplicate external model name),
-# remove it there, or add `gateway: <your gateway>` to it there: then yours counts.
+# A name may stand in one file only: where SQLMesh says "Duplicate external model name", remove it
+# from your external_models.yaml.
 """
 
 
@@ -79,6 +79,10 @@ def inputs_md(
         "| where it lies |",
         "|---|---|---|---|---|---|---|",
         *(_input_row(each, since.get(each.name)) for each in rows),
+        "",
+        f"Their columns, as published, stand in `{UPSTREAM}` for SQLMesh. A name that stands in",
+        "your `external_models.yaml`, too, is an error there (Duplicate external model name):",
+        "remove it from yours.",
         "",
         "What was last seen of them, when this file was written:",
         "",
