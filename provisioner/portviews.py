@@ -68,7 +68,7 @@ def _name(seen: model.SeenPort) -> str:
     return names.input_name(seen.producer_namespace, seen.port_namespace)
 
 
-def as_json(found: PortsOfProduct) -> dict[str, object]:
+def as_json(found: PortsOfProduct) -> dict[str, list[dict[str, object]]]:
     """Write all that is known of a product's ports but their columns and free text."""
     since = {held.port_id: held.since for held in found.since}
     return {
