@@ -115,8 +115,13 @@ def _promises(columns: Iterable[model.Column]) -> dict[str, tuple[str, bool]]:
 
 
 def told(seen: model.SeenPort) -> list[object]:
-    """Return what people and files are told of a port: the rest may change without a word."""
+    """Return what people and files are told of a port: the rest may change without a word.
+
+    Empty as long as nothing was ever published: nobody is queued for having looked.
+    """
     contract = seen.contract
+    if contract is None and seen.state not in FINDINGS:
+        return []
     facts: list[object] = [seen.producer_namespace, seen.port_namespace, seen.state, seen.why]
     if contract is None:
         return facts

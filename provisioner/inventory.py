@@ -25,8 +25,8 @@ _WHY = {
     model.EndReason.UNKNOWN: ("the portal no longer says so", "look at the request, or ask again"),
 }
 _STATES = {
-    model.PortState.UNKNOWN: "not looked at yet",
-    model.PortState.UNPUBLISHED: "nothing published",
+    model.PortState.UNKNOWN: "nothing published yet",
+    model.PortState.UNPUBLISHED: "nothing published yet",
     model.PortState.FRESH: "fresh",
     model.PortState.STALE: "**stale**: its time for new data is over",
     model.PortState.SHRUNKEN: "**shrunken**: less than half the rows it had before",

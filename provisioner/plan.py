@@ -122,10 +122,16 @@ def _sealed(wanted: model.Desired, rules: Rules) -> model.Desired:
         "ports": [[port.id, port.namespace] for port in wanted.ports],
         "assets": [asset.id for asset in wanted.assets],
         "grants": [dataclasses.asdict(grant) for grant in wanted.grants],
-        "seen": [[each.port_id, *freshness.told(each)] for _, each in sorted(wanted.seen.items())],
+        "seen": _told(wanted.seen),
         "conditions": [[each.type, each.message] for each in wanted.conditions],
     }
     return dataclasses.replace(wanted, digest=digest(facts))
+
+
+def _told(seen: Mapping[str, model.SeenPort]) -> list[list[object]]:
+    """List what is told of ports, where there is anything to tell."""
+    told = ((port_id, freshness.told(each)) for port_id, each in sorted(seen.items()))
+    return [[port_id, *facts] for port_id, facts in told if facts]
 
 
 def _finalizer(product: model.Product, rules: Rules) -> bool | None:

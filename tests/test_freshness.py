@@ -125,6 +125,14 @@ def test_rows_and_hours_alone_are_told_nobody() -> None:
     assert later.changed_at == SEEN.changed_at
 
 
+def test_having_looked_at_nothing_is_told_nobody() -> None:
+    new = published.a_port()
+    silent = freshness.unpublished(new, now=b.NOW)
+    assert freshness.told(new) == freshness.told(silent) == []
+    assert (silent.read_at, silent.changed_at) == (b.NOW, None)
+    assert freshness.told(freshness.unreadable(new, "why", now=b.NOW)) != []
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -102,7 +102,7 @@ def test_people_are_told_since_when_until_when_and_what_was_seen() -> None:
     ]
     assert tables(text)[4:6] == [
         ["upstream.sales__orders", "fresh", "100", "2026-11-21", "2, 2 left out"],
-        ["upstream.sales__x", "not looked at yet", "-", "-", "-"],
+        ["upstream.sales__x", "nothing published yet", "-", "-", "-"],
     ]
     gone = ["sales", "refunds", "-", "2026-11-21"]
     assert tables(text)[7:9] == [
@@ -110,8 +110,8 @@ def test_people_are_told_since_when_until_when_and_what_was_seen() -> None:
         ["-", *gone, "the port or its product was deleted", "take another source"],
     ]
     assert tables(text)[10:] == [
-        ["daily", "nothing published", "-", "-", "-"],
-        ["refunds", "not looked at yet", "-", "-", "-"],
+        ["daily", "nothing published yet", "-", "-", "-"],
+        ["refunds", "nothing published yet", "-", "-", "-"],
     ]
     assert "<https://portal.example/base>" in text
 

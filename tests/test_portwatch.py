@@ -68,7 +68,7 @@ def world() -> World:
 
 def test_columns_reach_the_consumer_with_the_first_publication(world: World) -> None:
     assert (world.port.state, world.columns()) == (model.PortState.UNPUBLISHED, None)
-    assert "nothing published" in world.inputs()
+    assert "nothing published yet" in world.inputs()
     world.publish()
     world.look()
     assert world.port.state is model.PortState.FRESH
