@@ -98,7 +98,12 @@ class PortWatch:
                 looked.append(seen)
                 if freshness.told(seen) != freshness.told(known):
                     touched |= {known.producer, *self._seen.consumers(known.port_id)}
-                    _log.info("a port is seen otherwise", state=seen.state, version=seen.version)
+                    _log.info(
+                        "a port is seen otherwise",
+                        producer=seen.producer_namespace,
+                        port=seen.port_namespace,
+                        state=seen.state,
+                    )
         finally:
             if looked:
                 self._seen.save(looked, touched)

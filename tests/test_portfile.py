@@ -110,6 +110,11 @@ def test_what_would_cost_or_mean_two_things_is_no_json(body: bytes) -> None:
     assert reason(body) == "it is no JSON that we read"
 
 
+@pytest.mark.parametrize("body", [b"[]", b"1", b"null", b'"version"'])
+def test_json_that_is_no_object_is_none_of_ours(body: bytes) -> None:
+    assert reason(body) == "it is no JSON object"
+
+
 def test_not_a_byte_more_than_allowed_is_looked_at() -> None:
     room = portfile.LIMIT_BYTES - len(published.a_file())
     assert portfile.parse(published.a_file() + b" " * room, port="orders").rows == 100

@@ -198,6 +198,33 @@ def test_an_engine_that_is_away_is_asked_again_ever_more_slowly(world: World) ->
     assert world.port.state is model.PortState.FRESH
 
 
+def test_a_store_that_is_away_is_the_crews_affair(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(**_: object) -> tuple[model.SeenPort, ...]:
+        raise errors.StoreUnavailable("away")
+
+    monkeypatch.setattr(world.store.contracts, "claim", away)
+    with pytest.raises(errors.StoreUnavailable):
+        world.portwatch.tick()
+
+
+def test_what_was_seen_before_a_look_failed_is_kept() -> None:
+    ports = tuple(b.a_port(b.an_id(100 + n), f"p{n}") for n in range(3))
+    world = memory_world.MemoryWorld(model.PortalView(product=b.a_product(), ports=ports))
+    world.settle(SALES)
+    read = world.published.read
+
+    def fail_at_the_third(key: str, *, limit: int, etag: str = "") -> Any:
+        world.published.down = len(world.published.reads) == 2
+        return read(key, limit=limit, etag=etag)
+
+    world.published.read = fail_at_the_third  # type: ignore[method-assign]
+    world.portwatch.tick()
+    states = sorted(each.state for each in world.store.contracts.ports.values())
+    assert states == ["unknown", "unpublished", "unpublished"]
+
+
 def test_a_port_that_nobody_may_read_is_looked_at_twelve_times_more_rarely() -> None:
     world = World(status=model.LinkStatus.PENDING)
     asked = len(world.published.reads)
