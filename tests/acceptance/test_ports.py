@@ -36,6 +36,7 @@ def test_a_published_port_is_known_to_its_consumer_and_has_a_contract(stand: Sta
         decide = f"{ports}/{port}/input_ports"
         portal.post(f"{decide}/approve", json=decision).raise_for_status()
         stand.until(lambda: models() == [{"name": "upstream.sales__orders"}], "the input")
+        assert httpx.get(f"{stand.url}/health").json()["tasks"]["ports"]
 
         owner = consumer.Workspace(stand.products / "sales").client()
         owner.put_object(
