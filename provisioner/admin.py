@@ -13,7 +13,17 @@ from typing import Protocol
 
 from starlette import requests, responses, routing
 
-from provisioner import answers, errors, model, names, obstacles, ports, shown, signature
+from provisioner import (
+    answers,
+    errors,
+    model,
+    names,
+    obstacles,
+    ports,
+    portviews,
+    shown,
+    signature,
+)
 
 _Answer = Callable[[requests.Request], Awaitable[responses.Response]]
 _LONGEST_PAGE = 500
@@ -50,6 +60,7 @@ def routes(
     queue: ports.Workqueue,
     asks: ports.Asks,
     flags: ports.Flags,
+    views: portviews.PortViews,
     clock: ports.Clock,
     admin_tokens: tuple[str, ...] = (),
     read_tokens: tuple[str, ...] = (),
@@ -61,7 +72,7 @@ def routes(
     `clock` dates the ages of keys. Where the service only `observes`, nothing can be asked for.
     """
     tokens = _Tokens(admin_tokens, read_tokens)
-    api = _Api(records, history, queue, asks, flags, clock, wake, observes)
+    api = _Api(records, history, queue, asks, flags, views, clock, wake, observes)
 
     def route(method: str, path: str, answer: _Answer) -> routing.Route:
         return routing.Route(f"/api/v1/{path}", _guarded(answer, tokens), methods=[method])
@@ -69,6 +80,7 @@ def routes(
     return [
         route("GET", "products", api.products),
         route("GET", "products/{id}", api.product),
+        route("GET", "products/{id}/ports/{port}/contract", api.contract),
         route("POST", "products/{id}/reconcile", api.reconcile),
         route("POST", "products/{id}/rotate", api.rotate),
         route("POST", "products/{id}/upgrade", api.upgrade),
@@ -126,6 +138,7 @@ class _Api:
         queue: ports.Workqueue,
         asks: ports.Asks,
         flags: ports.Flags,
+        views: portviews.PortViews,
         clock: ports.Clock,
         wake: Callable[[], None],
         observes: bool,
@@ -135,6 +148,7 @@ class _Api:
         self._queue = queue
         self._asks = asks
         self._flags = flags
+        self._views = views
         self._clock = clock
         self._wake = wake
         self._observes = observes
@@ -161,7 +175,22 @@ class _Api:
             self._history.outcomes, record.key, limit=_OUTCOMES_SHOWN
         )
         history = [dict(outcome) for outcome in outcomes]
-        return answers.as_json(shown.whole(record, self._clock()) | {"history": history})
+        seen = portviews.as_json(await asyncio.to_thread(self._views.of, record))
+        return answers.as_json(
+            shown.whole(record, self._clock()) | {"ports": seen, "history": history}
+        )
+
+    async def contract(self, request: requests.Request) -> responses.Response:
+        """Show the data contract of one output port, by namespace or id."""
+        record = await asyncio.to_thread(self._find, request.path_params["id"])
+        if record is None:
+            raise _Refusal(404, "no product has this id or namespace")
+        try:
+            port = request.path_params["port"]
+            (document,) = await asyncio.to_thread(self._views.contracts, record, port)
+        except errors.PermanentError as exc:
+            raise _Refusal(404, exc.message) from exc
+        return answers.as_json(document)
 
     async def reconcile(self, request: requests.Request) -> responses.Response:
         """Queue one product; an id need not be known yet, the portal may know it."""

@@ -13,8 +13,10 @@ from provisioner import (
     admin,
     assembly,
     clockwork,
+    engine,
     fleet,
     model,
+    portwatch,
     receiver,
     resync,
     signature,
@@ -71,6 +73,13 @@ class Service:
             every_seconds=settings.resync_seconds,
             metrics=parts.metrics,
         )
+        self._portwatch = portwatch.PortWatch(
+            engine.published(settings),
+            seen=parts.store.contracts,
+            clock=parts.clock,
+            every_seconds=settings.ports_seconds,
+            metrics=parts.metrics,
+        )
         timers = clockwork.Timers(
             queue=parts.queue,
             records=parts.store.records,
@@ -113,7 +122,12 @@ class Service:
             "resync": self._resync_timer.tick,
             "fleet": self._fleet.tick,
         }
-        return ticks if self.parts.observes else {**ticks, "sweep": self._sweep.tick}
+        if self.parts.observes:
+            return ticks
+        ticks["sweep"] = self._sweep.tick
+        if self.parts.settings.ports_seconds:
+            ticks["ports"] = self._portwatch.tick
+        return ticks
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -201,6 +215,7 @@ def routes(service: Service) -> list[routing.Route]:
             queue=parts.queue,
             asks=parts.store.asks,
             flags=parts.store.flags,
+            views=parts.views,
             clock=parts.clock,
             admin_tokens=parts.settings.admin_token,
             read_tokens=parts.settings.admin_read_token,

@@ -16,10 +16,12 @@ from provisioner import (
     engine,
     errors,
     grants,
+    ledger,
     observer,
     plan,
     portal,
     ports,
+    portviews,
     reading,
     reconciler,
     resync,
@@ -91,6 +93,15 @@ class Parts:
         """Return what reconciles leased keys in this mode."""
         return self.observer if self.observes else self.reconciler
 
+    @property
+    def views(self) -> portviews.PortViews:
+        """Return what shows output ports, their place as consumers see it."""
+        return portviews.PortViews(
+            self.store.contracts,
+            bucket=self.settings.s3_bucket,
+            endpoint=self.settings.s3_public_endpoint,
+        )
+
     def close(self) -> None:
         """Close what holds connections."""
         self.portal.close()
@@ -136,6 +147,7 @@ def assemble(
         portal=reader,
         records=kept.records,
         asks=kept.asks,
+        contracts=kept.contracts,
         rules=_rules(settings),
         clock=clock,
         template=template.follows(
@@ -149,6 +161,12 @@ def assemble(
         asks=kept.asks,
         flags=kept.flags,
         queue=queue,
+        ledger=ledger.Ledger(
+            records=kept.records,
+            contracts=kept.contracts,
+            clock=clock,
+            ports_seconds=settings.ports_seconds,
+        ),
         steps=steps,
         clock=clock,
         metrics=metrics,

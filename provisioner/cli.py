@@ -37,6 +37,7 @@ for _command in (
     running.demo,
     looking.plan,
     looking.status,
+    looking.contract,
     looking.doctor,
     acting.reconcile,
     acting.rotate,

@@ -55,6 +55,11 @@ class Input:
             raise ValueError("an input's url is a plain s3:// prefix")
 
 
+def is_input_name(text: str) -> bool:
+    """Tell whether an input may have this name."""
+    return _INPUT_NAME.fullmatch(text) is not None
+
+
 def secret_files(
     *,
     bucket: str,
@@ -102,39 +107,9 @@ def ports_json(outputs: Iterable[str], inputs: Iterable[Input]) -> str:
             "mode": str(item.mode),
             "valid_until": item.valid_until.isoformat() if item.valid_until else None,
         }
-        for item in _ordered(inputs)
+        for item in ordered(inputs)
     ]
-    return json.dumps({"outputs": _checked(outputs), "inputs": listed}, indent=2) + "\n"
-
-
-def inputs_md(outputs: Iterable[str], inputs: Iterable[Input]) -> str:
-    """Return `INPUTS.md`: what the workspace may read, and what it publishes, for people."""
-    rows = [
-        f"| `upstream.{item.name}` | `{item.producer}` | `{item.port}` | {item.mode} "
-        f"| {item.valid_until.isoformat() if item.valid_until else 'no end'} | `{item.url}` |"
-        for item in _ordered(inputs)
-    ]
-    table = [
-        "| read it as | data product | output port | access | last day (UTC) | where it lies |",
-        "|---|---|---|---|---|---|",
-        *rows,
-    ]
-    published = [f"- `{namespace}`" for namespace in _checked(outputs)]
-    lines = [
-        "# Inputs and outputs",
-        "",
-        "Written by the provisioner whenever access changes; what you write here is lost.",
-        "",
-        "## Inputs",
-        "",
-        *(table if rows else ["None yet: ask for access to an output port in the portal."]),
-        "",
-        "## Outputs",
-        "",
-        *(published or ["None yet: add an output port to the data product in the portal."]),
-        "",
-    ]
-    return "\n".join(lines)
+    return json.dumps({"outputs": checked(outputs), "inputs": listed}, indent=2) + "\n"
 
 
 def _environment(shared: Mapping[str, str], place: Place) -> dict[str, str]:
@@ -167,12 +142,14 @@ def _check(name: str, value: str, *, may_be_empty: bool) -> None:
         raise ValueError(f"{name} holds what not every reader of .env reads alike")
 
 
-def _ordered(inputs: Iterable[Input]) -> list[Input]:
+def ordered(inputs: Iterable[Input]) -> list[Input]:
+    """Return inputs by name; ValueError where two have one."""
     ordered = sorted(inputs, key=lambda item: item.name)
     if len({item.name for item in ordered}) != len(ordered):
         raise ValueError("two inputs have one name")
     return ordered
 
 
-def _checked(outputs: Iterable[str]) -> list[str]:
+def checked(outputs: Iterable[str]) -> list[str]:
+    """Return the namespaces of ports in order; `NameRejected` for what is none."""
     return sorted({names.check_namespace(namespace) for namespace in outputs})

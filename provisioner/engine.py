@@ -13,6 +13,7 @@ from provisioner.settings import Settings
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
+    from mypy_boto3_s3 import S3Client
 
 _log = telemetry.Log(__name__)
 
@@ -28,15 +29,24 @@ def iam(settings: Settings, endpoint: str | None) -> IAMClient:
     )
 
 
+def _client(settings: Settings) -> S3Client:
+    return s3.connect(
+        endpoint=settings.s3_endpoint,
+        region=settings.s3_region,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key,
+    )
+
+
+def published(settings: Settings) -> s3.S3PublishedFiles:
+    """Return what reads what producers publish."""
+    return s3.S3PublishedFiles(_client(settings), bucket=settings.s3_bucket)
+
+
 def objects(settings: Settings) -> s3.S3Store:
     """Return the bucket."""
     return s3.S3Store(
-        s3.connect(
-            endpoint=settings.s3_endpoint,
-            region=settings.s3_region,
-            access_key=settings.s3_access_key,
-            secret_key=settings.s3_secret_key,
-        ),
+        _client(settings),
         bucket=settings.s3_bucket,
         region=settings.s3_region,
         create_bucket=settings.s3_create_bucket,

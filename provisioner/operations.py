@@ -16,6 +16,8 @@ from provisioner import (
     model,
     names,
     observer,
+    odcs,
+    portviews,
     resync,
     settings,
     store,
@@ -61,6 +63,19 @@ def records(parts: assembly.Parts, name: str | None) -> tuple[model.Record, ...]
     if found is None:
         raise errors.PermanentError("the store knows no such product", name=ascii(name))
     return (found,)
+
+
+def ports_of(
+    parts: assembly.Parts, found: Sequence[model.Record]
+) -> Mapping[model.Key, portviews.PortsOfProduct]:
+    """Return what the store knows of the ports of products."""
+    return {record.key: parts.views.of(record) for record in found}
+
+
+def contracts(parts: assembly.Parts, name: str, port: str | None) -> Iterator[str]:
+    """Write the data contracts of a product's output ports, or of one, as JSON."""
+    (record,) = records(parts, name)
+    return map(odcs.text, parts.views.contracts(record, port))
 
 
 def _record(parts: assembly.Parts, name: str) -> model.Record | None:
@@ -202,8 +217,11 @@ def work(
                 yield outcome or lost
 
 
-def as_json(found: Sequence[model.Record]) -> Iterator[str]:
-    """Write records as JSON lines, key ids but no secret."""
+def as_json(
+    found: Sequence[model.Record],
+    seen: Mapping[model.Key, portviews.PortsOfProduct] | None = None,
+) -> Iterator[str]:
+    """Write records as JSON lines, with their ports where those are given, but no secret."""
     for record in found:
         held = record.credentials
         yield json.dumps(
@@ -229,7 +247,9 @@ def as_json(found: Sequence[model.Record]) -> Iterator[str]:
                     "conflicts": record.workspace.conflicts,
                 },
                 "conditions": {each.type: each.message for each in record.conditions},
-            }
+                **({"ports": portviews.as_json(seen[record.key])} if seen else {}),
+            },
+            default=str,
         )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from provisioner import errors, grants, model, names
+from provisioner import access_log, errors, freshness, grants, model, names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,7 @@ def desired(
     namespaces: Mapping[str, tuple[str, ...]],
     taken: Collection[str] = (),
     template: str = "",
+    seen: Mapping[str, model.SeenPort] | None = None,
     now: datetime,
 ) -> model.Desired:
     """Turn a reading of the portal into what the product should have.
@@ -45,8 +46,9 @@ def desired(
     `view` is None where the portal is sure that there is no such product. `namespaces` maps the
     producers that own their prefix to the namespaces they have it under, the newest first; `taken`
     are namespaces of products among the `grants.first_folders` of the view; `template` digests the
-    one that workspaces follow by themselves. Raise `PortalRejected` for a status that we do not
-    know: whatever it means, nothing is made and nothing is released.
+    one that workspaces follow by themselves; `seen` is what was last seen of any ports, by id.
+    Raise `PortalRejected` for a status that we do not know: whatever it means, nothing is made and
+    nothing is released.
     """
     if view is None:
         return _sealed(model.Desired(key=key, phase=model.Phase.GONE, product=None), rules)
@@ -65,15 +67,21 @@ def desired(
         taken=taken,
         now=now,
     )
+    own = tuple(port for port in ports if names.is_namespace(port.namespace))
+    shown = {port.id for port in own} | {grant.port_id for grant in judgement.grants}
+    its_seen = {port_id: each for port_id, each in (seen or {}).items() if port_id in shown}
+    found = freshness.conditions(its_seen, key, now)
     return _sealed(
         model.Desired(
             key=key,
             phase=phase,
             product=view.product,
-            ports=tuple(port for port in ports if names.is_namespace(port.namespace)),
+            ports=own,
             assets=view.assets if key.produces else (),
             grants=judgement.grants,
-            conditions=_conditions(view, judgement, now),
+            refusals=access_log.refusals(view, now),
+            seen=its_seen,
+            conditions=(*_conditions(view, judgement, now), *found),
             next_change_at=judgement.next_change_at,
             template=template,
         ),
@@ -117,9 +125,16 @@ def _sealed(wanted: model.Desired, rules: Rules) -> model.Desired:
         "ports": [[port.id, port.namespace] for port in wanted.ports],
         "assets": [asset.id for asset in wanted.assets],
         "grants": [dataclasses.asdict(grant) for grant in wanted.grants],
+        "seen": _told(wanted.seen),
         "conditions": [[each.type, each.message] for each in wanted.conditions],
     }
     return dataclasses.replace(wanted, digest=digest(facts))
+
+
+def _told(seen: Mapping[str, model.SeenPort]) -> list[list[object]]:
+    """List what is told of ports, where there is anything to tell."""
+    told = ((port_id, freshness.told(each)) for port_id, each in sorted(seen.items()))
+    return [[port_id, *facts] for port_id, facts in told if facts]
 
 
 def _finalizer(product: model.Product, rules: Rules) -> bool | None:

@@ -21,6 +21,7 @@ class Readings:
         portal: ports.PortalReader,
         records: ports.Records,
         asks: ports.Asks,
+        contracts: ports.Contracts,
         rules: plan.Rules,
         clock: ports.Clock,
         template: Callable[[], str] = lambda: "",
@@ -28,6 +29,7 @@ class Readings:
         self._portal = portal
         self._records = records
         self._asks = asks
+        self._contracts = contracts
         self._rules = rules
         self._clock = clock
         self._template = template
@@ -66,9 +68,16 @@ class Readings:
             namespaces=namespaces,
             taken=self._taken(view, namespaces) if view else (),
             template=self._template(),
+            seen=self._seen(view) if view else {},
             now=self._clock(),
         )
         return dataclasses.replace(wanted, asks=self.asked(key))
+
+    def _seen(self, view: model.PortalView) -> Mapping[str, model.SeenPort]:
+        """Read what was last seen of its own ports and of those that it asked for."""
+        approved = (each for each in view.links if each.status is model.LinkStatus.APPROVED)
+        own = (port.id for port in view.ports)
+        return self._contracts.of({*own, *(link.port_id for link in approved)})
 
     def _taken(
         self, view: model.PortalView, namespaces: Mapping[str, tuple[str, ...]]

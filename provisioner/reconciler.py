@@ -14,6 +14,7 @@ from provisioner import (
     applying,
     errors,
     grants,
+    ledger,
     model,
     names,
     obstacles,
@@ -44,6 +45,7 @@ class Reconciler:
         asks: ports.Asks,
         flags: ports.Flags,
         queue: ports.Workqueue,
+        ledger: ledger.Ledger,
         steps: Sequence[protocol.Step],
         clock: ports.Clock,
         metrics: telemetry.Metrics,
@@ -56,6 +58,7 @@ class Reconciler:
         self._asks = asks
         self._flags = flags
         self._queue = queue
+        self._ledger = ledger
         self._steps = tuple(steps)
         self._applying = applying.Applying(steps, clock=clock, metrics=metrics)
         self._verifying = verifying.Verifying(
@@ -135,6 +138,9 @@ class Reconciler:
                 phase=record.phase,
                 product=None,
                 grants=grants.not_ended(record.grants, now),
+                refusals=dict.fromkeys(
+                    (grant.port_id for grant in record.grants), model.EndReason.EXPIRED
+                ),
                 asks=self._readings.asked(lease.key),
             )
             run = self._begun(wanted, record, lease, checkpoint)
@@ -143,6 +149,7 @@ class Reconciler:
             unsure = unsure or bool(record.role.name and not record.role.policy_digest)
             if wanted.grants != record.grants or unsure or model.Ask.COMPROMISED in wanted.asks:
                 try:
+                    self._ledger.note_access(run)
                     self._applying.withdraw(run, applying.Progress())
                 except errors.PermanentError as refused:
                     _log.error("a grant that has ended stays open", reason=str(refused))
@@ -169,6 +176,7 @@ class Reconciler:
         try:
             if run.desired.phase is not model.Phase.GONE:
                 names.check_namespace(run.record.namespace)
+            self._ledger.note_access(run)
             self._applying.withdraw(run, progress)
             for found in self._verifying.looks(run) if deep else (False,):
                 if found:
@@ -200,6 +208,7 @@ class Reconciler:
             self._applying.apply(step, run, progress)
             if _open_prefixes(run.record) != before:
                 self._tell_consumers(run.desired)
+        self._ledger.note_ports(run, lease)
 
     def _tell_consumers(self, wanted: model.Desired) -> None:
         """Queue those whose grants follow the prefixes that this product has of its own."""

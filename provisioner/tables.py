@@ -49,7 +49,8 @@ def progress(
     return pass_through
 
 
-def _table(title: str, *columns: str) -> Table:
+def table_of(title: str, *columns: str) -> Table:
+    """Begin a table whose texts are plain."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -65,7 +66,8 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _row(table: Table, *cells: str, style: str | None = None) -> None:
+def row(table: Table, *cells: str, style: str | None = None) -> None:
+    """Add a row of texts in which nothing takes effect."""
     from rich.text import Text
 
     table.add_row(*(Text(errors.printable(cell)) for cell in cells), style=style)
@@ -73,21 +75,21 @@ def _row(table: Table, *cells: str, style: str | None = None) -> None:
 
 def show_plan(out: Console, previews: Sequence[observer.Preview]) -> None:
     """Print what would be made, who would gain or lose which access, and what stands in the way."""
-    made = _table("What would be done", "for", "step", "action", "on")
-    access = _table("Who would gain or lose access", "", "consumer", "may", "where", "until")
-    blocked = _table("What stands in the way", "for", "condition", "why")
+    made = table_of("What would be done", "for", "step", "action", "on")
+    access = table_of("Who would gain or lose access", "", "consumer", "may", "where", "until")
+    blocked = table_of("What stands in the way", "for", "condition", "why")
     for preview in previews:
         name = _name(preview.record)
         for action in preview.actions:
-            _row(made, name, action.step, action.verb, action.subject)
+            row(made, name, action.step, action.verb, action.subject)
         for change in preview.access:
             until = change.grant.valid_until
             where = f"s3://{change.location.bucket}/{change.location.prefix}"
             sign, style = ("+", "green") if change.gains else ("-", "red")
             day = until.isoformat() if until else "for ever"
-            _row(access, sign, name, change.access.value, where, day, style=style)
+            row(access, sign, name, change.access.value, where, day, style=style)
         for condition in preview.conditions:
-            _row(blocked, name, condition.type, condition.message, style="yellow")
+            row(blocked, name, condition.type, condition.message, style="yellow")
     for table in (made, access, blocked):
         if table.row_count:
             out.print(table)
@@ -113,13 +115,13 @@ def _count(previews: Sequence[observer.Preview]) -> str:
 
 def show_status(out: Console, records: Iterable[model.Record], now: datetime) -> None:
     """Print one line a product."""
-    table = _table(
+    table = table_of(
         "Data products", "namespace", "kind", "phase", "key", "age", "grants", "conditions"
     )
     for record in records:
         held = record.credentials
         conditions = ", ".join(condition.type for condition in record.conditions)
-        _row(
+        row(
             table,
             record.namespace,
             record.key.kind.value,
@@ -136,29 +138,29 @@ def show_status(out: Console, records: Iterable[model.Record], now: datetime) ->
 def show_product(out: Console, record: model.Record, now: datetime) -> None:
     """Print all about one product, never a secret."""
     held = record.credentials
-    facts = _table(record.namespace, "", "")
+    facts = table_of(record.namespace, "", "")
     facts.show_header = False
-    _row(facts, "id", record.key.id)
-    _row(facts, "kind", record.key.kind.value)
-    _row(facts, "name", record.name)
-    _row(facts, "phase", _phase(record))
+    row(facts, "id", record.key.id)
+    row(facts, "kind", record.key.kind.value)
+    row(facts, "name", record.name)
+    row(facts, "phase", _phase(record))
     if record.former:
-        _row(facts, "earlier", ", ".join(each.namespace for each in record.former))
-    _row(facts, "principal", held.principal or "-")
+        row(facts, "earlier", ", ".join(each.namespace for each in record.former))
+    row(facts, "principal", held.principal or "-")
     key = f"{held.current.id} ({_age(held.issued_at, now)} old)" if held.current else "-"
-    _row(facts, "key", key)
+    row(facts, "key", key)
     for retiring in held.retiring:
         after = retiring.delete_after
-        until = _when(after) if after else "its successor is published"
-        _row(facts, "retiring", f"{retiring.key_id} until {until}")
+        until = when(after) if after else "its successor is published"
+        row(facts, "retiring", f"{retiring.key_id} until {until}")
     for grant in record.grants:
         for place in grant.locations:
             day = f" until {grant.valid_until}" if grant.valid_until else ""
-            _row(facts, f"may {grant.access}", f"s3://{place.bucket}/{place.prefix}{day}")
+            row(facts, f"may {grant.access}", f"s3://{place.bucket}/{place.prefix}{day}")
     _add_template(facts, record.workspace)
     for condition in record.conditions:
-        _row(facts, condition.type, f"{condition.message} (since {_when(condition.since)})")
-    _row(facts, "looks again", _looks_again(record))
+        row(facts, condition.type, f"{condition.message} (since {when(condition.since)})")
+    row(facts, "looks again", _looks_again(record))
     out.print(facts)
 
 
@@ -166,38 +168,36 @@ def _add_template(facts: Table, state: model.WorkspaceState) -> None:
     """Say which version of the template a workspace is at, and what the last ones did."""
     if state.template_digest:
         short = state.template_digest[:12]
-        _row(
-            facts, "template", f"{state.template_name} ({short})" if state.template_name else short
-        )
+        row(facts, "template", f"{state.template_name} ({short})" if state.template_name else short)
     for path in state.conflicts:
-        _row(facts, "conflict", f"{path}: the newer version is {path}.template-new")
+        row(facts, "conflict", f"{path}: the newer version is {path}.template-new")
     for number, upgrade in enumerate(state.upgrades):
         counted = Counter(change.value for _, change in upgrade.files)
         counts = ", ".join(f"{count} {change}" for change, count in sorted(counted.items()))
-        said = f"{_when(upgrade.at)}: {upgrade.before} to {upgrade.after}: "
-        _row(facts, "upgraded", said + (counts or "no file changed"))
+        said = f"{when(upgrade.at)}: {upgrade.before} to {upgrade.after}: "
+        row(facts, "upgraded", said + (counts or "no file changed"))
         if number == 0:
             for path, change in upgrade.files:
-                _row(facts, f"  {change}", path)
+                row(facts, f"  {change}", path)
 
 
 def show_standings(out: Console, standings: Iterable[tuple[model.Record, str]]) -> None:
     """Print which workspace is at which version of the template, and how many at each."""
     from rich.text import Text
 
-    table = _table("Workspaces and the template", "namespace", "template", "", "since", "conflicts")
+    table = table_of("Workspaces and the template", "namespace", "template", "", "since", "conflicts")
     counted: Counter[str] = Counter()
     for record, standing in standings:
         state = record.workspace
         short = state.template_digest[:12] or "-"
         version = f"{state.template_name} ({short})" if state.template_name else short
         counted[version] += 1
-        _row(
+        row(
             table,
             record.namespace,
             version,
             standing,
-            _when(state.brought_at) if state.brought_at else "-",
+            when(state.brought_at) if state.brought_at else "-",
             ", ".join(state.conflicts) or "-",
             style=None if standing == "current" else "yellow",
         )
@@ -210,11 +210,11 @@ def show_changes(
     out: Console, title: str, changes: Iterable[tuple[str, str, Mapping[str, str]]]
 ) -> None:
     """Print what became, or would become, of each file: (product, version, change by path)."""
-    table = _table(title, "product", "file", "")
+    table = table_of(title, "product", "file", "")
     for product, version, files in changes:
-        _row(table, product, f"to {version}" if files else f"at {version}: no file changes", "")
+        row(table, product, f"to {version}" if files else f"at {version}: no file changes", "")
         for path, change in files.items():
-            _row(table, "", path, change, style="yellow" if change == "conflict" else None)
+            row(table, "", path, change, style="yellow" if change == "conflict" else None)
     out.print(table)
 
 
@@ -222,14 +222,14 @@ def _looks_again(record: model.Record) -> str:
     """Say when it is looked at next; what passes by itself is tried again long before that."""
     if any(each.type in _PASSING for each in record.conditions):
         return "again and again, ever more slowly, until it works"
-    return _when(record.next_at) if record.next_at else "on any change"
+    return when(record.next_at) if record.next_at else "on any change"
 
 
 def show_outcomes(
     out: Console, outcomes: Sequence[model.Outcome], namespaces: Mapping[model.Key, str]
 ) -> None:
     """Print how each reconcile ended, or that the running service has it in its queue."""
-    table = _table("Reconciled", "product", "ended", "actions", "why")
+    table = table_of("Reconciled", "product", "ended", "actions", "why")
     queued = 0
     for outcome in outcomes:
         if outcome.status == "queued":
@@ -237,7 +237,7 @@ def show_outcomes(
             continue
         name = namespaces.get(outcome.key) or outcome.key.id
         actions = ", ".join(outcome.actions) or "-"
-        _row(table, name, outcome.status, actions, outcome.message or "-")
+        row(table, name, outcome.status, actions, outcome.message or "-")
     if table.row_count:
         out.print(table)
     if queued:
@@ -280,11 +280,11 @@ def show_attempts(out: Console, attempts: Sequence[findings.Attempt]) -> None:
     if not attempts:
         return
     words = {True: "allowed", False: "refused", None: "no answer"}
-    table = _table(
+    table = table_of(
         "Throw-away keys on the live engine", "when", "who tries to", "promised", "found"
     )
     for each in attempts:
-        _row(
+        row(
             table,
             each.when,
             f"{each.who}: {each.what}",
@@ -295,7 +295,7 @@ def show_attempts(out: Console, attempts: Sequence[findings.Attempt]) -> None:
     out.print(table)
 
 
-def _when(moment: datetime) -> str:
+def when(moment: datetime) -> str:
     """Write a moment for a person, in UTC."""
     return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
 

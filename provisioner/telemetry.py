@@ -170,6 +170,12 @@ class Metrics:
             ["template"],
             registry=self.registry,
         )
+        self.ports = Gauge(
+            "provisioner_ports",
+            "Output ports by how what they publish was last seen.",
+            ["state"],
+            registry=self.registry,
+        )
         self.bugs = Counter(
             "provisioner_unexpected_errors_total",
             "Errors that no code foresaw; each has a traceback in the log.",

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any
 
 from provisioner import errors, model, ports
-from tests import memory_queue
+from tests import memory_contracts, memory_queue
 
 SettableClock = memory_queue.SettableClock
 
@@ -222,5 +222,6 @@ class MemoryStore:
         self.records = MemoryRecords(state)
         self.links = MemoryLinks(state)
         self.asks = MemoryAsks(state, self.queue)
+        self.contracts = memory_contracts.MemoryContracts(state)
         self.flags = MemoryFlags(state)
         self.history = MemoryHistory(state)

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from provisioner import grants, model, observer, plan, reading, reconciler, telemetry, worker
+from provisioner import (
+    grants,
+    ledger,
+    model,
+    observer,
+    plan,
+    portwatch,
+    reading,
+    reconciler,
+    telemetry,
+    worker,
+)
 from provisioner.steps import (
     adopt,
     credentials,
@@ -20,11 +31,19 @@ from provisioner.steps import (
     writeback,
 )
 from tests import builders as b
-from tests import memory_portal, memory_roles, memory_s3, memory_store, memory_workspaces
+from tests import (
+    memory_contracts,
+    memory_portal,
+    memory_roles,
+    memory_s3,
+    memory_store,
+    memory_workspaces,
+)
 
 BUCKET = "lake"
 GRACE_SECONDS = 3600
 NEVER = 1_000_000
+PORTS_SECONDS = 300
 
 
 class Killed(BaseException):
@@ -90,6 +109,7 @@ class MemoryWorld:
             portal=self.portal,
             records=self.store.records,
             asks=self.store.asks,
+            contracts=self.store.contracts,
             rules=plan.Rules(
                 bucket=BUCKET, scope=scope, allowed_locations=allowed_locations, finalizer="ours"
             ),
@@ -106,11 +126,25 @@ class MemoryWorld:
             asks=self.store.asks,
             flags=self.store.flags,
             queue=self.store.queue,
+            ledger=ledger.Ledger(
+                records=self.store.records,
+                contracts=self.store.contracts,
+                clock=self.clock,
+                ports_seconds=PORTS_SECONDS,
+            ),
             steps=steps,
             clock=self.clock,
             metrics=self.metrics,
             verify_hours=verify_hours,
             checkpoint=self._note,
+        )
+        self.published = memory_contracts.MemoryPublishedFiles(self.clock)
+        self.portwatch = portwatch.PortWatch(
+            self.published,
+            seen=self.store.contracts,
+            clock=self.clock,
+            every_seconds=PORTS_SECONDS,
+            metrics=self.metrics,
         )
         self.duty = worker.Duty(
             queue=self.store.queue,

@@ -231,22 +231,6 @@ def test_ports_are_listed_in_a_stable_order() -> None:
     }
 
 
-def test_people_get_a_table() -> None:
-    text = dotenv.inputs_md(["orders"], [_input(), _input("crm__x", valid_until=None)])
-
-    row = "| `upstream.crm__customers` | `crm` | `customers` | read | 2031-05-06 |"
-    assert row in text
-    assert "| no end |" in text
-    assert "- `orders`\n" in text
-
-
-def test_people_are_told_where_there_is_nothing() -> None:
-    text = dotenv.inputs_md([], [])
-
-    assert text.count("None yet") == 2
-    assert "|" not in text
-
-
 @pytest.mark.parametrize(
     "changes",
     [
@@ -269,8 +253,6 @@ def test_an_input_that_could_be_more_than_a_name_is_refused(changes: dict[str, s
 def test_an_output_that_is_no_name_is_refused() -> None:
     with pytest.raises(errors.NameRejected):
         dotenv.ports_json(["../x"], [])
-    with pytest.raises(errors.NameRejected):
-        dotenv.inputs_md(["a|b"], [])
 
 
 def test_two_inputs_do_not_share_a_name() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from provisioner import model, plan, reading, reconciler, store, telemetry, workqueue
+from provisioner import ledger, model, plan, reading, reconciler, store, telemetry, workqueue
 from provisioner.demo.portal import FakePortal, RunningPortal
 from provisioner.demo.portal.entities import STYLES
 from provisioner.portal import HttpPortal
@@ -42,6 +42,7 @@ class Desk:
             portal=portal,
             records=self._held.records,
             asks=self._held.asks,
+            contracts=self._held.contracts,
             rules=plan.Rules(bucket="lake"),
             clock=opened_store.now,
         )
@@ -52,6 +53,12 @@ class Desk:
             asks=self._held.asks,
             flags=self._held.flags,
             queue=self._queue,
+            ledger=ledger.Ledger(
+                records=self._held.records,
+                contracts=self._held.contracts,
+                clock=opened_store.now,
+                ports_seconds=300,
+            ),
             steps=(),
             clock=opened_store.now,
             metrics=telemetry.Metrics(),

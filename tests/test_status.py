@@ -13,7 +13,8 @@ import pytest
 from starlette.applications import Starlette
 
 from provisioner import admin as admin_api
-from provisioner import errors, model, status, telemetry
+from provisioner import errors, model, portviews, status, telemetry
+from tests import memory_store, published
 
 _NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
 _IDS = [f"aaaaaaaa-0000-4000-8000-00000000000{n}" for n in range(5)]
@@ -165,6 +166,7 @@ class Desk:
             key = model.Key.product(_IDS[number])
             self.store.records[key] = model.Record(key=key, namespace=name)
         self.store.records[_STUDY] = model.Record(key=_STUDY, namespace="study")
+        self.contracts = memory_store.MemoryStore(clock=lambda: _NOW).contracts
         self.metrics = telemetry.Metrics()
         self.woken = 0
         self._app = Starlette(
@@ -180,6 +182,9 @@ class Desk:
                     queue=self.store,
                     asks=self.store,
                     flags=self.store,
+                    views=portviews.PortViews(
+                        self.contracts, bucket="lake", endpoint="http://s3.example"
+                    ),
                     clock=lambda: _NOW,
                     admin_tokens=admin,
                     read_tokens=read,
@@ -241,7 +246,8 @@ _GETS = ["/api/v1/products", f"/api/v1/products/{_SALES.id}", "/api/v1/deliverie
 _POSTS = ["/api/v1/products/sales/reconcile", "/api/v1/resync"] + [
     f"/api/v1/products/sales/{verb}" for verb in ("rotate", "upgrade", "adopt", "purge")
 ]
-_CALLS = [("GET", path) for path in _GETS] + [("POST", path) for path in _POSTS]
+_CONTRACT = "/api/v1/products/sales/ports/open/contract"
+_CALLS = [("GET", path) for path in [*_GETS, _CONTRACT]] + [("POST", path) for path in _POSTS]
 
 
 @pytest.mark.parametrize(("method", "path"), _CALLS)
@@ -594,3 +600,31 @@ def test_a_store_that_is_away_is_said_in_json(method: str, path: str) -> None:
 
     assert answer.status_code == 503
     assert "error" in answer.json()
+
+
+def test_a_product_is_shown_with_its_ports_and_an_output_port_with_its_contract() -> None:
+    desk = Desk()
+    contract = published.a_contract()
+    seen = published.a_port(
+        producer=_SALES, port="open", contract=contract, state=model.PortState.STALE, version="1.2"
+    )
+    granted = published.a_port(port_id=_IDS[2], producer=model.Key.product(_IDS[1]))
+    desk.contracts.ports = {each.port_id: each for each in (seen, granted)}
+
+    shown = desk.ask("GET", "/api/v1/products/sales", _READ).json()["ports"]
+    answer = desk.ask("GET", _CONTRACT, _READ)
+
+    (output,), (read,) = shown["outputs"], shown["inputs"]
+    assert (output["state"], output["rows"], output["columns"]) == ("stale", contract.rows, 2)
+    assert (read["state"], read["name"], "rows" in read) == ("unknown", "sales__orders", False)
+    assert (answer.status_code, answer.json()["version"]) == (200, "1.2.0")
+    assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize("path", ["sales/ports/none", "sales/ports/silent", "nobody/ports/open"])
+def test_what_has_no_contract_is_not_found(path: str) -> None:
+    desk = Desk()
+    silent = published.a_port(producer=_SALES, port="silent")
+    desk.contracts.ports = {silent.port_id: silent}
+
+    assert desk.ask("GET", f"/api/v1/products/{path}/contract", _READ).status_code == 404

@@ -15,7 +15,7 @@ import sqlalchemy
 from provisioner import model, store, workqueue
 from provisioner.seal import Seal
 from provisioner.store import database, schema
-from tests import memory_store, opened_store
+from tests import memory_store, opened_store, published
 
 
 @pytest.fixture
@@ -61,6 +61,18 @@ def test_nothing_that_happens_per_event_walks_over_a_table(url: str, tmp_path: P
         opened.links.replace(opened_store.A, [link], lease)
         opened.links.replace(opened_store.A, [], lease)
         opened.links.consumers("p1")
+        opened.contracts.register(
+            opened_store.A,
+            [published.a_port(producer=opened_store.A)],
+            lease,
+            seen_before=opened_store.now(),
+        )
+        opened.contracts.register(opened_store.A, [], lease, seen_before=opened_store.now())
+        opened.contracts.of(["p1"])
+        opened.contracts.of_producer(opened_store.A)
+        opened.contracts.consumers("p1")
+        opened.contracts.claim(limit=5, turn=lambda port, consumed, now: now)
+        opened.contracts.save([published.a_port()], [opened_store.A])
         queue.touch([opened_store.A], model.Priority.EVENT)
         queue.done(lease, model.Outcome(key=opened_store.A, status="done"))
         again = queue.lease("w")

@@ -9,7 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -21,11 +21,19 @@ from tests import crashing
 _ID = "6b2ea4ae-9a3e-4d5f-8a0e-0c2f3a4b5c6d"
 _OTHER = "0d9f1a52-1b7c-4c55-9a53-7f0a1d2e3f40"
 _FILES = ports.OwnedFiles(
-    plain={"ports.json": "{}\n", "INPUTS.md": "# Inputs\n"},
+    plain={
+        "ports.json": "{}\n",
+        "INPUTS.md": "# Inputs\n",
+        "external_models/upstream.yaml": "[]\n",
+    },
     secret={".aws/config": "[a]\n", ".aws/credentials": "[b]\n", ".env": "KEY=1\n"},
 )
 _ROTATED = ports.OwnedFiles(
-    plain={"ports.json": '{"a": 1}\n', "INPUTS.md": "# More\n"},
+    plain={
+        "ports.json": '{"a": 1}\n',
+        "INPUTS.md": "# More\n",
+        "external_models/upstream.yaml": "- name: upstream.a\n",
+    },
     secret={".aws/config": "[c]\n", ".aws/credentials": "[d]\n", ".env": "KEY=2\n"},
 )
 _AS_ROOT = pytest.mark.skipif(os.geteuid() != 0, reason="only root can do this")
@@ -99,6 +107,8 @@ def test_a_workspace_has_the_modes_it_should_have(output: Path, template: Path) 
         ".env": "0o600",
         "INPUTS.md": "0o644",
         "README.md": "0o644",
+        "external_models": "0o755",
+        "external_models/upstream.yaml": "0o644",
         "models": "0o755",
         "models/gold": "0o755",
         "models/gold/orders.sql": "0o644",
@@ -200,7 +210,13 @@ def test_a_workspace_swapped_for_a_link_is_not_followed(
     assert (tmp_path / "moved/.env").read_text() == "KEY=1\n"
 
 
-@pytest.mark.parametrize("path", [".env", ".aws", ".aws/credentials", "ports.json"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(".env", ".aws", ".aws/credentials", "ports.json"),
+        *("external_models", "external_models/upstream.yaml"),
+    ],
+)
 def test_a_link_in_the_place_of_our_file_is_replaced(
     path: str, output: Path, template: Path, tmp_path: Path
 ) -> None:
@@ -229,6 +245,50 @@ def test_a_mode_that_the_user_opened_is_mended(output: Path, template: Path) -> 
 
     assert _tree(output / "sales")[".env"][0] == "0o600"
     assert _tree(output / "sales")[".aws"][0] == "0o700"
+
+
+def _replace_by_file(folder: Path) -> None:
+    folder.write_text("mine")
+
+
+def _replace_by_pipe(folder: Path) -> None:
+    os.mkfifo(folder)
+
+
+def _close(folder: Path) -> None:
+    folder.mkdir()
+    (folder / "mine.yaml").write_text("[]")
+    folder.chmod(0)
+
+
+@pytest.mark.parametrize("do", [_replace_by_file, _replace_by_pipe, _close, Path.mkdir])
+def test_whatever_has_the_name_of_our_folder_does_not_hold_up_the_key(
+    do: Callable[[Path], None], output: Path, template: Path
+) -> None:
+    kept = _kept(output, template)
+    kept.create(_spec(), _FILES)
+    shutil.rmtree(output / "sales/external_models")
+    do(output / "sales/external_models")
+    assert not kept.published("sales", _FILES)
+
+    kept.publish("sales", _ID, _ROTATED)
+
+    assert kept.published("sales", _ROTATED)
+    assert (output / "sales/.env").read_text() == _ROTATED.secret[".env"]
+
+
+def test_what_the_user_keeps_beside_our_models_stays_as_it_is(output: Path, template: Path) -> None:
+    kept = _kept(output, template)
+    kept.create(_spec(), _FILES)
+    folder = output / "sales/external_models"
+    (folder / "mine.yaml").write_text("[]")
+    folder.chmod(0o775)
+
+    kept.publish("sales", _ID, _ROTATED)
+
+    assert (folder / "mine.yaml").read_text() == "[]"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o775
+    assert kept.published("sales", _ROTATED)
 
 
 def test_what_the_user_keeps_beside_our_secrets_stays(output: Path, template: Path) -> None:

@@ -36,11 +36,11 @@ def plan(namespace: str | None, everything: bool) -> None:
 def status(namespace: str | None, as_json: bool, templates: bool) -> None:
     """Show what the store knows: phase, key and age, grants, conditions; never a secret.
 
-    Without NAMESPACE one line a product; with it all about one, with what new versions of the
-    template did to its files. With --templates: who is at the template as it is now, who is
-    behind, and which files are in conflict.
+    Without NAMESPACE one line a product; with it all about one, with its ports and what new
+    versions of the template did to its files. With --templates: who is at the template as it is
+    now, who is behind, and which files are in conflict.
     """
-    from provisioner import operations, rollout, tables
+    from provisioner import operations, port_tables, rollout, tables
 
     if templates:
         with operations.opened(options.read_settings(), read_only=True) as parts:
@@ -49,18 +49,36 @@ def status(namespace: str | None, as_json: bool, templates: bool) -> None:
         return
     with operations.opened(options.read_settings(), read_only=True) as parts:
         records = operations.records(parts, namespace)
+        seen = operations.ports_of(parts, records if namespace else ())
         flags = operations.notices(parts)
     if as_json:
-        for line in operations.as_json(records):
+        for line in operations.as_json(records, seen):
             click.echo(line)
     elif namespace:
         tables.show_product(tables.console(), records[0], parts.clock())
+        port_tables.show(tables.console(), seen[records[0].key])
     elif records:
         tables.show_status(tables.console(), records, parts.clock())
     if not records:
         click.echo("The store (PROV_DATABASE_URL) knows no product yet.", err=True)
     for notice in flags:
         click.echo(notice, err=True)
+
+
+@click.command(short_help="Print the data contracts of output ports.")
+@click.argument("namespace")
+@click.argument("port", required=False)
+def contract(namespace: str, port: str | None) -> None:
+    """Print the data contract of an output PORT, or of all of a product's, as JSON.
+
+    By the Open Data Contract Standard 3.1; made from what the port last published. JSON is YAML,
+    so it may be saved as <name>.odcs.yaml.
+    """
+    from provisioner import operations
+
+    with operations.opened(options.read_settings(), read_only=True) as parts:
+        for text in operations.contracts(parts, namespace, port):
+            click.echo(text, nl=False)
 
 
 @click.command(short_help="Examine the set-up, and what the engine enforces.")

@@ -12,7 +12,7 @@ import sqlalchemy
 
 from provisioner import errors
 
-HEAD = "0002"
+HEAD = "0007"
 
 
 def current(connection: sqlalchemy.Connection) -> str | None:

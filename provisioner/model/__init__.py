@@ -5,7 +5,9 @@ What the portal says (`portal`), what follows from it (`desired`), what we have 
 aware and UTC; `_seconds` are durations; `_digest` are hex SHA-256.
 """
 
+from provisioner.model.access import AccessLog, EndedAccess, EndReason, HeldAccess
 from provisioner.model.ask import Ask
+from provisioner.model.contract import Audit, Column, Contract, PortState, SeenPort
 from provisioner.model.desired import Access, Action, Condition, Desired, Grant, Location, Phase
 from provisioner.model.identity import Key, Kind, Principal
 from provisioner.model.portal import (
@@ -37,17 +39,24 @@ from provisioner.model.record import (
 __all__ = [
     "Access",
     "AccessKey",
+    "AccessLog",
     "Action",
     "Ask",
     "Asset",
+    "Audit",
+    "Column",
     "Condition",
+    "Contract",
     "Credentials",
     "Delivery",
     "Desired",
+    "EndReason",
+    "EndedAccess",
     "FileChange",
     "Finding",
     "Former",
     "Grant",
+    "HeldAccess",
     "Key",
     "Kind",
     "Lease",
@@ -58,6 +67,7 @@ __all__ = [
     "OutputPort",
     "Pending",
     "Phase",
+    "PortState",
     "PortalView",
     "Principal",
     "Priority",
@@ -67,6 +77,7 @@ __all__ = [
     "RepositoryState",
     "Retiring",
     "RoleState",
+    "SeenPort",
     "Touched",
     "Upgrade",
     "Wire",

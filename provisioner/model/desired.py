@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from enum import StrEnum
 
+from provisioner.model.access import EndReason
 from provisioner.model.ask import Ask
+from provisioner.model.contract import SeenPort
 from provisioner.model.identity import Key
 from provisioner.model.portal import Asset, OutputPort, Product
 
@@ -65,6 +67,10 @@ class Desired:
     ports: tuple[OutputPort, ...] = ()
     assets: tuple[Asset, ...] = ()
     grants: tuple[Grant, ...] = ()
+    refusals: Mapping[str, EndReason] = field(default_factory=dict)
+    """Why a port that was once asked for opens nothing today, by its id; no part of the digest."""
+    seen: Mapping[str, SeenPort] = field(default_factory=dict)
+    """What was last seen of its own ports and of those granted to it, by id."""
     conditions: tuple[Condition, ...] = ()
     next_change_at: datetime | None = None
     """When the clock alone changes this answer: the next grant to start or expire."""

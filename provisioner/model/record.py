@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from provisioner.model.access import AccessLog
 from provisioner.model.desired import Condition, Grant, Phase
 from provisioner.model.identity import Key
 
@@ -121,7 +122,7 @@ class WorkspaceState:
     brought_at: datetime | None = None
     """When it was last rendered, or brought to the template."""
     published_digest: str = ""
-    """Of the files we own in it (`.env`, `.aws/`, `ports.json`, `INPUTS.md`)."""
+    """Of the files we own in it (`.env`, `.aws/`, `ports.json`, `INPUTS.md`, …)."""
     published_key_id: str = ""
     """The key that `.env` names."""
     input_names: tuple[tuple[str, str], ...] = ()
@@ -201,6 +202,7 @@ class Record:
     repository: RepositoryState = field(default_factory=RepositoryState)
     writeback: Writeback = field(default_factory=Writeback)
     grants: tuple[Grant, ...] = ()
+    access: AccessLog = field(default_factory=AccessLog)
     conditions: tuple[Condition, ...] = ()
     settled_digest: str = ""
     """`Desired.digest` (and settings) of the last reconcile that left nothing to do."""

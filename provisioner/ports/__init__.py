@@ -13,8 +13,10 @@ from datetime import datetime
 
 from provisioner.ports.engine import IssuedKey, Issuer, ObjectStore, Prober, Roles
 from provisioner.ports.portal import PortalReader, PortalWriter
+from provisioner.ports.published import Found, PublishedFile, PublishedFiles
 from provisioner.ports.store import (
     Asks,
+    Contracts,
     Flags,
     History,
     Inbox,
@@ -39,7 +41,9 @@ Clock = Callable[[], datetime]
 __all__ = [
     "Asks",
     "Clock",
+    "Contracts",
     "Flags",
+    "Found",
     "History",
     "Inbox",
     "IssuedKey",
@@ -51,6 +55,8 @@ __all__ = [
     "PortalReader",
     "PortalWriter",
     "Prober",
+    "PublishedFile",
+    "PublishedFiles",
     "Records",
     "Repositories",
     "Roles",

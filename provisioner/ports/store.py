@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -99,6 +99,33 @@ class Links(Protocol):
 
     def consumers(self, port_id: str) -> frozenset[model.Key]:
         """Return everyone with a link on the port."""
+
+
+class Contracts(Protocol):
+    """Remember what output ports publish about themselves.
+
+    What only the one who looks at them asks stands in `portwatch.SeenPorts`.
+    """
+
+    def register(
+        self,
+        producer: model.Key,
+        outputs: Iterable[model.SeenPort],
+        lease: model.Lease,
+        *,
+        seen_before: datetime,
+    ) -> None:
+        """Store all output ports of a producer; fenced, writes nothing where nothing changed.
+
+        One that is new or lies elsewhere begins as unknown, and is to be looked at now; so are
+        those that were last seen before a moment.
+        """
+
+    def of(self, port_ids: Collection[str]) -> Mapping[str, model.SeenPort]:
+        """Return what was last seen of ports, by id; those never registered are missing."""
+
+    def of_producer(self, producer: model.Key) -> tuple[model.SeenPort, ...]:
+        """Return what was last seen of a producer's ports, by namespace."""
 
 
 class Asks(Protocol):

@@ -34,7 +34,7 @@ class OwnedFiles:
     """The files that are ours in a workspace, ready to be written."""
 
     plain: Mapping[str, str]
-    """`ports.json`, `INPUTS.md`: mode 0644."""
+    """`ports.json`, `INPUTS.md`, `external_models/upstream.yaml`: mode 0644."""
     secret: Mapping[str, str] = field(repr=False)
     """`.aws/config`, `.aws/credentials`, `.env`, published in this order: mode 0600."""
 

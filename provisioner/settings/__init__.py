@@ -67,6 +67,7 @@ class Settings:
     workers: int
     resync_seconds: int
     verify_hours: int
+    ports_seconds: int
     history_days: int
     mode: types.Mode
     shutdown_seconds: int

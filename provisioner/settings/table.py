@@ -266,6 +266,13 @@ SETTINGS: tuple[Setting, ...] = (
         default="24",
     ),
     Setting(
+        "PROV_PORTS_SECONDS",
+        types.whole(0, _DAY),
+        "how often the `_port.json` of each output port is looked at that somebody has access to; "
+        "others twelve times more rarely; 0 = never",
+        default="300",
+    ),
+    Setting(
         "PROV_HISTORY_DAYS",
         types.whole(1, 3650),
         "how long deliveries and outcomes are remembered",

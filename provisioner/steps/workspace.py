@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from provisioner import dotenv, errors, inputs, model, names, plan, ports
+from provisioner import dotenv, errors, inputs, inventory, model, names, plan, ports
 from provisioner.steps import protocol
 
 MOVE, CREATE, PUBLISH = "move-workspace", "create-workspace", "publish-files"
@@ -132,10 +132,24 @@ class WorkspaceStep:
         rows = inputs.rows(desired.grants, named)
         outputs = [port.namespace for port in desired.ports]
         around = self.around
+        given, seen = dict(named), desired.seen
+        upstream = {given[port]: each for port, each in seen.items() if port in given}
+        held = record.access.held
         return ports.OwnedFiles(
             plain={
                 "ports.json": dotenv.ports_json(outputs, rows),
-                "INPUTS.md": dotenv.inputs_md(outputs, rows),
+                "INPUTS.md": inventory.inputs_md(
+                    outputs,
+                    rows,
+                    published=[seen[port.id] for port in desired.ports if port.id in seen],
+                    seen=upstream,
+                    since={
+                        given[each.port_id]: each.since for each in held if each.port_id in given
+                    },
+                    ended=record.access.ended,
+                    portal_url=around.portal_url,
+                ),
+                inventory.UPSTREAM: inventory.upstream_yaml(rows, upstream),
             },
             secret=dotenv.secret_files(
                 bucket=around.bucket,

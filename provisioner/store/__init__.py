@@ -13,6 +13,7 @@ from provisioner import errors, migrations, ports
 from provisioner.seal import Seal
 from provisioner.store import database, places, records, sealed, times
 from provisioner.store.asks import SqlAsks
+from provisioner.store.contracts import SqlContracts
 from provisioner.store.flags import SqlFlags
 from provisioner.store.history import SqlHistory
 from provisioner.store.inbox import SqlInbox
@@ -35,6 +36,7 @@ class Store:
     records: records.SqlRecords
     links: SqlLinks
     asks: SqlAsks
+    contracts: SqlContracts
     flags: SqlFlags
     history: SqlHistory
     sealed: sealed.SqlSealed
@@ -79,6 +81,7 @@ def open_store(
         records=records.SqlRecords(base, seal),
         links=SqlLinks(base),
         asks=SqlAsks(base, clock=clock),
+        contracts=SqlContracts(base),
         flags=SqlFlags(base),
         history=SqlHistory(base),
         sealed=sealed.SqlSealed(base, seal),

@@ -15,10 +15,11 @@ import typing
 from collections.abc import Mapping
 from datetime import date, datetime
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from provisioner import model
 
+_T = TypeVar("_T")
 Secrets = Mapping[str, str]
 """Secrets by the path of their key in the record: `credentials.current`."""
 
@@ -39,6 +40,18 @@ def decode(text: str, secrets: Secrets) -> model.Record:
     record = _value(model.Record, json.loads(text), "", secrets)
     assert isinstance(record, model.Record)  # noqa: S101 - tells the type checker what it is
     return record
+
+
+def dumps(value: object) -> str:
+    """Return the JSON of any value of the model that holds no secret."""
+    return json.dumps(_plain(value, "", {}), separators=(",", ":"), sort_keys=True)
+
+
+def loads(kind: type[_T], text: str) -> _T:
+    """Return the value of a type."""
+    value = _value(kind, json.loads(text), "", {})
+    assert isinstance(value, kind)  # noqa: S101 - tells the type checker what it is
+    return value
 
 
 def _plain(value: object, path: str, secrets: dict[str, str]) -> Any:

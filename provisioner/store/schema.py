@@ -113,6 +113,18 @@ links = Table(
     Column("mode", Text, nullable=False),
 )
 
+contracts = Table(
+    "contracts",
+    metadata,
+    Column("port_id", Text, primary_key=True),
+    Column("producer", Text, nullable=False, index=True),
+    Column("place", Text, nullable=False),
+    Column("next_at", Moment, nullable=False, index=True),
+    Column("read_at", Moment),
+    Column("state", Text, nullable=False, index=True),
+    Column("body", Text, nullable=False),
+)
+
 deliveries = Table(
     "deliveries",
     metadata,

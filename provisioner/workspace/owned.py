@@ -14,7 +14,7 @@ from provisioner.workspace import ground
 KEYS = ".aws"
 """The folder of the credentials files: ours, mode 0700."""
 
-_PLAIN, _SECRET, _FOLDER = 0o644, 0o600, 0o700
+_PLAIN, _SECRET, _FOLDER, _SHARED_FOLDER = 0o644, 0o600, 0o700, 0o755
 
 
 def publish(workspace: ground.Tree, files: ports.OwnedFiles) -> None:
@@ -25,10 +25,32 @@ def publish(workspace: ground.Tree, files: ports.OwnedFiles) -> None:
                 with workspace.make_folder(KEYS, _FOLDER):
                     pass
             if not _is_file(workspace, path, text, mode):
-                workspace.write(path, text.encode(), mode)
+                _put(workspace, path, text.encode(), mode)
     _tidy(workspace)
-    with contextlib.suppress(FileNotFoundError), workspace.folder(KEYS) as keys:
-        _tidy(keys)
+    for folder in _folders(files):
+        with contextlib.suppress(FileNotFoundError), workspace.folder(folder) as opened:
+            _tidy(opened)
+
+
+def _put(workspace: ground.Tree, path: str, data: bytes, mode: int) -> None:
+    """Write a file; where its folder is missing, closed or a link, make one that is ours first.
+
+    Any other stays as it is, with whatever rights and files the user gave it.
+    """
+    folder = path.rpartition("/")[0]
+    try:
+        workspace.write(path, data, mode)
+    except (FileNotFoundError, PermissionError, ground.ChangedByUser):
+        if not folder:
+            raise
+        with workspace.make_folder(folder, _SHARED_FOLDER):
+            pass
+        workspace.write(path, data, mode)
+
+
+def _folders(files: ports.OwnedFiles) -> set[str]:
+    """Name the folders that our files lie in, besides the workspace itself."""
+    return {path.rpartition("/")[0] for path in (*files.plain, *files.secret)} - {""}
 
 
 def is_published(workspace: ground.Tree, files: ports.OwnedFiles) -> bool:
@@ -38,8 +60,10 @@ def is_published(workspace: ground.Tree, files: ports.OwnedFiles) -> bool:
             return False
     if workspace.unfinished():
         return False
-    with contextlib.suppress(FileNotFoundError), workspace.folder(KEYS) as keys:
-        return not keys.unfinished()
+    for folder in _folders(files):
+        with contextlib.suppress(FileNotFoundError), workspace.folder(folder) as opened:
+            if opened.unfinished():
+                return False
     return True
 
 

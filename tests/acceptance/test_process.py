@@ -336,6 +336,8 @@ def test_observing_touches_nothing(stand: Stand) -> None:
     stand.portal.state.create_product("sales", name="Sales")
     with stand.service(PROV_MODE="observe"):
         stand.until(lambda: reconciled(stand, "observed") > 0, "a look")
+        tasks = httpx.get(f"{stand.url}/health").json()["tasks"]
+        assert not {"sweep", "ports"} & tasks.keys()
     assert {method for method, _ in stand.portal.requests} == {"GET"}
     assert not (stand.products / "sales").exists()
 

@@ -18,10 +18,10 @@ from typing import Protocol
 import pytest
 from cryptography.fernet import Fernet
 
-from provisioner import errors, model, ports, store, workqueue
+from provisioner import errors, model, ports, portwatch, store, workqueue
 from provisioner.seal import Seal
 from provisioner.store import times
-from tests import memory_store
+from tests import memory_store, published
 
 pytest_plugins = ["tests.database_server"]
 
@@ -37,6 +37,10 @@ class Records(ports.Records, Protocol):
     def digests(self) -> object: ...
 
 
+class Contracts(ports.Contracts, portwatch.SeenPorts, Protocol):
+    """What the store keeps of ports, for those who tell of them and the one who looks."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class World:
     """One implementation of every port, and its clock."""
@@ -46,6 +50,7 @@ class World:
     records: Records
     links: ports.Links
     asks: ports.Asks
+    contracts: Contracts
     flags: ports.Flags
     history: ports.History
     clock: memory_store.SettableClock
@@ -71,6 +76,7 @@ def _of(
         records=parts.records,
         links=parts.links,
         asks=parts.asks,
+        contracts=parts.contracts,
         flags=parts.flags,
         history=parts.history,
         clock=clock,
@@ -739,3 +745,107 @@ def test_pruning_drops_what_is_older(world: World) -> None:
     assert world.history.deliveries(limit=9) == []
     assert [row["status"] for row in world.history.outcomes(A, limit=9)] == ["condition"]
     assert world.history.prune(world.clock()) == 0
+
+
+def _registered(
+    world: World, *outputs: model.SeenPort, seen_before: datetime | None = None
+) -> None:
+    """Note the output ports of A, as a reconcile of it does."""
+    lease = world.leased(A)
+    world.contracts.register(
+        A, outputs, lease, seen_before=seen_before or datetime(2000, 1, 1, tzinfo=UTC)
+    )
+    world.queue.done(lease, _outcome(A))
+
+
+def _claimed(world: World, seconds: int = 300, limit: int = 9) -> list[str]:
+    """Take what is due until so many seconds later; return the ids."""
+
+    def turn(_port: str, consumed: bool, now: datetime) -> datetime:
+        return now + timedelta(seconds=seconds if consumed else 12 * seconds)
+
+    return [each.port_id for each in world.contracts.claim(limit=limit, turn=turn)]
+
+
+_P1, _P2 = (
+    published.a_port(port_id=f"p{number}", producer=A, port=port)
+    for number, port in ((1, "zebra"), (2, "apple"))
+)
+
+
+def test_ports_are_kept_until_their_producer_has_them_no_more(world: World) -> None:
+    _registered(world, _P1, _P2)
+    assert world.contracts.of_producer(A) == (_P2, _P1)  # by namespace
+    assert world.contracts.of(["p1", "p9"]) == {"p1": _P1}
+    assert world.contracts.of([]) == {}
+    _registered(world, _P2)
+    assert world.contracts.of_producer(A) == (_P2,)
+    assert world.contracts.of_producer(B) == ()
+
+
+def test_ports_are_registered_only_with_a_lease(world: World) -> None:
+    lease = world.leased(A)
+    world.queue.done(lease, _outcome(A))
+    with pytest.raises(errors.LeaseLost):
+        world.contracts.register(A, [_P1], lease, seen_before=world.clock())
+    assert world.contracts.of_producer(A) == ()
+
+
+def test_what_was_seen_of_a_port_comes_back_and_queues_whom_it_concerns(world: World) -> None:
+    _registered(world, _P1)
+    seen = dataclasses.replace(
+        _P1,
+        state=model.PortState.SHRUNKEN,
+        contract=published.a_contract(description="☃"),
+        version="2.3",
+        rows_before=300,
+        etag='"e"',
+        read_at=world.clock(),
+        changed_at=world.clock(),
+    )
+    world.contracts.save([seen], [B, EXPLORATION])
+    assert world.contracts.of(["p1"]) == {"p1": seen}
+    assert world.contracts.counts() == {model.PortState.SHRUNKEN: 1}
+    assert {world.leased().key, world.leased().key} == {B, EXPLORATION}
+    _registered(world, _P1)  # where it lies has not changed: what was seen stays
+    assert world.contracts.of(["p1"]) == {"p1": seen}
+
+
+def test_what_was_seen_elsewhere_or_of_a_port_that_is_gone_is_not_kept(world: World) -> None:
+    _registered(world, _P1)
+    elsewhere = dataclasses.replace(_P1, producer_namespace="renamed")
+    _registered(world, elsewhere)
+    world.contracts.save([dataclasses.replace(_P1, etag='"old"')], [])
+    assert world.contracts.of_producer(A) == (elsewhere,)
+    _registered(world)
+    world.contracts.save([elsewhere], [])
+    assert world.contracts.of_producer(A) == ()
+
+
+def test_a_port_has_its_turn_once_until_the_next(world: World) -> None:
+    world.links.replace(B, [_link(1, B, "p1", status=model.LinkStatus.APPROVED)], world.leased(B))
+    world.links.replace(C, [_link(2, C, "p2")], world.leased(C))
+    _registered(world, _P1, _P2)
+    assert (world.contracts.consumers("p1"), world.contracts.consumers("p2")) == (
+        frozenset({B}),
+        frozenset(),
+    )
+    assert len(_claimed(world, limit=1)) == 1
+    assert len(_claimed(world)) == 1
+    assert _claimed(world) == []
+    world.clock.advance(301)
+    assert _claimed(world) == ["p1"]
+    world.clock.advance(12 * 300)
+    assert sorted(_claimed(world)) == ["p1", "p2"]
+
+
+def test_a_port_that_was_not_seen_for_long_is_due_when_its_producer_is_looked_at(
+    world: World,
+) -> None:
+    _registered(world, _P1)
+    assert _claimed(world) == ["p1"]
+    world.contracts.save([dataclasses.replace(_P1, read_at=world.clock())], [])
+    _registered(world, _P1, seen_before=world.clock())
+    assert _claimed(world) == []
+    _registered(world, _P1, seen_before=world.clock() + timedelta(seconds=1))
+    assert _claimed(world) == ["p1"]
