@@ -20,10 +20,43 @@ from typing import Any
 
 import duckdb
 
-TEMPLATE = Path(__file__).parents[1] / "templates" / "sqlmesh"
+ROOT = Path(__file__).parents[1]
+TEMPLATE = ROOT / "templates" / "sqlmesh"
 BUCKET = "data-products"
 PLAN = ("sqlmesh", "plan", "--auto-apply", "--no-prompts")
 PLAN_DEV = ("sqlmesh", "plan", "dev", "--auto-apply", "--no-prompts", "--include-unmodified")
+REVENUE = [
+    ("2026-01-05", 2, "210.40"),
+    ("2026-01-06", 1, "310.00"),
+    ("2026-01-07", 2, "80.00"),
+    ("2026-01-08", 1, "205.00"),
+]
+DAILY_REVENUE = {
+    "version": 1,
+    "port": "daily-revenue",
+    "model": "gold.daily_revenue",
+    "description": "Revenue a day; cancelled orders do not count.",
+    "rows": 4,
+    "expected_every_seconds": 86400,
+    "grain": ["day"],
+    "columns": [
+        {"name": "day", "type": "DATE", "nullable": False, "description": "Day of the orders"},
+        {
+            "name": "orders",
+            "type": "BIGINT",
+            "nullable": True,
+            "description": "Number of orders",
+        },
+        {
+            "name": "revenue",
+            "type": "DECIMAL(18,2)",
+            "nullable": False,
+            "description": "Revenue in euro, VAT included",
+        },
+    ],
+    "audits": [{"name": "not_null", "passed": True}, {"name": "unique_values", "passed": True}],
+}
+"""What `_port.json` says of the template's own output port, but for when and which version."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,6 +88,11 @@ class Storage:
         made = self.iam.create_access_key(UserName=user)["AccessKey"]
         return made["AccessKeyId"], made["SecretAccessKey"]
 
+    def revoke(self, key: tuple[str, str]) -> None:
+        """Delete a key."""
+        used = self.iam.get_access_key_last_used(AccessKeyId=key[0])
+        self.iam.delete_access_key(UserName=used["UserName"], AccessKeyId=key[0])
+
     def objects(self, prefix: str) -> list[str]:
         listed = self.s3.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
         return [found["Key"] for found in listed.get("Contents", [])]
@@ -62,6 +100,12 @@ class Storage:
     def writes(self, prefix: str) -> int:
         """Count what was ever written below a prefix: the bucket keeps every version."""
         return len(self.s3.list_object_versions(Bucket=BUCKET, Prefix=prefix)["Versions"])
+
+    def contract(self, folder: str) -> dict[str, Any]:
+        """Read what was published about a port."""
+        body = self.s3.get_object(Bucket=BUCKET, Key=f"{folder}_port.json")["Body"]
+        read: dict[str, Any] = json.loads(body.read())
+        return read
 
     def rows(self, key: str, folder: Path) -> list[dict[str, str | int]]:
         """Read a published Parquet file."""
@@ -100,6 +144,18 @@ class Shell:
         )
         assert not select.select([self.proxy], [], [], 0)[0], f"{command} asked for the internet"
         return done
+
+    def start(self, *command: str, cwd: Path) -> subprocess.Popen[str]:
+        """Start a command that waits for an answer."""
+        return subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=self.environ,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
 
     def with_environ(self, **environ: str) -> Shell:
         """Return the same with more in its environment."""

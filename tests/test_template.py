@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
-import socket
+import tomllib
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,10 @@ import yaml
 from markdown_it import MarkdownIt
 
 from tests.rendered import (
-    BUCKET,
+    DAILY_REVENUE,
     PLAN,
-    PLAN_DEV,
+    REVENUE,
+    ROOT,
     Shell,
     Storage,
     connect,
@@ -33,12 +35,16 @@ HOSTILE = (
     "{{ 7*7 }} [[ 7*7 ]] ]] [% raw %] {% if x %} {# [# `tick` ```` \"two\" 'one' [a](b)\n"
     "---\n```sh\nfalse\n```\n\n# Heading\r</pre><script>1</script>\u2028key: [&a, *b]\n\n\tend"
 )
-REVENUE = [
-    ("2026-01-05", 2, "210.40"),
-    ("2026-01-06", 1, "310.00"),
-    ("2026-01-07", 2, "80.00"),
-    ("2026-01-08", 1, "205.00"),
-]
+
+
+# One process and one connection: Contexts on the same warehouse share it.
+PUBLISH_TWICE = """
+import publish
+publish.main()
+print("published once", flush=True)
+input()
+publish.main()
+"""
 
 
 @dataclass(kw_only=True)
@@ -115,9 +121,22 @@ def test_plan_publishes_the_model_named_after_a_port(
     rows = storage.rows("sales/daily-revenue/data.parquet", tmp_path)
     assert [tuple(row.values()) for row in rows] == REVENUE
     assert storage.objects("sales/") == [
+        "sales/daily-revenue/_port.json",
         "sales/daily-revenue/data.parquet",
+        "sales/example/_port.json",
         "sales/example/data.parquet",
     ]
+
+
+def test_what_was_published_is_described_beside_it(tour: Tour, storage: Storage) -> None:
+    port = storage.contract("sales/daily-revenue/")
+    published_at = port.pop("published_at")
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", published_at)
+    age = datetime.now(UTC) - datetime.fromisoformat(published_at)
+    assert timedelta(0) <= age + timedelta(seconds=1) < timedelta(hours=1)
+    assert re.fullmatch(r"[A-Za-z0-9_.:-]{1,128}", port.pop("snapshot"))
+    assert port == DAILY_REVENUE
+    assert storage.contract("sales/example/")["columns"][0]["nullable"] is True
 
 
 def test_a_port_without_a_model_gets_nothing_and_plan_says_so(tour: Tour) -> None:
@@ -127,7 +146,7 @@ def test_a_port_without_a_model_gets_nothing_and_plan_says_so(tour: Tour) -> Non
 
 def test_dev_publishes_nothing_and_promotion_does(tour: Tour) -> None:
     first, dev = tour.at("sqlmesh plan"), tour.at("sqlmesh plan dev")
-    assert tour.writes[first] == tour.writes[dev] == 2
+    assert tour.writes[first] == tour.writes[dev] == 4
     assert len(tour.published[first]) == 3
     assert "total" not in tour.published[dev][0]
     assert "total" in tour.published[tour.at("sqlmesh plan", 1)][0]
@@ -178,11 +197,32 @@ def test_a_rendered_workspace_is_small_and_whole(tmp_path: Path) -> None:
     assert {".env*", ".aws/", "*.duckdb*", ".cache/", "logs/", ".lock"} <= set(ignored)
 
 
-def test_work_without_env_needs_neither_s3_nor_the_internet(shell: Shell, tmp_path: Path) -> None:
+def ci_commands(workspace: Path) -> list[str]:
+    """Return what both CI files run once they have installed the same."""
+    gitlab = yaml.safe_load((workspace / ".gitlab-ci.yml").read_text())["checks"]["script"]
+    github = yaml.safe_load((workspace / ".github/workflows/checks.yml").read_text())
+    steps = github["jobs"]["checks"]["steps"]
+    assert [step["run"] for step in steps if "run" in step] == gitlab
+    devcontainer = json.loads((workspace / ".devcontainer/devcontainer.json").read_text())
+    installed = set(gitlab[0].split()) - {"pip", "install"}
+    assert installed <= set(devcontainer["postCreateCommand"].split())
+    locked = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert {"sqlmesh==0.236.4", "duckdb==1.5.5"} <= installed
+    assert installed <= set(locked["optional-dependencies"]["workspace"])
+    return list(gitlab[1:])
+
+
+def test_ci_and_work_without_env_need_neither_s3_nor_the_internet(
+    shell: Shell, tmp_path: Path
+) -> None:
     workspace = render(tmp_path, "offline")
-    shell.succeed("sqlmesh", "format", "--check", cwd=workspace)
-    tested = shell.succeed("sqlmesh", "test", cwd=workspace)
-    assert "Successfully Ran `1` Tests" in tested
+    commands = ci_commands(workspace)
+    assert [command.split()[3] for command in commands] == ["format", "lint", "test", "plan"]
+    outputs = [shell.succeed("sh", "-ec", command, cwd=workspace) for command in commands]
+    assert "Successfully Ran `1` Tests" in outputs[2]
+    assert "gold.daily_revenue" in outputs[3]
+    assert list(workspace.glob("*.duckdb")) == []
+
     planned = shell.succeed(*PLAN, cwd=workspace)
     assert "Nothing is published: ports.json names no output port" in planned
 
@@ -233,143 +273,29 @@ def test_a_command_from_elsewhere_builds_no_second_warehouse(
     assert list(elsewhere.rglob("*.duckdb")) == []
 
 
-def test_keys_rotated_in_aws_credentials_are_followed(
+def test_a_rotation_in_the_middle_harms_nobody_and_a_dead_key_is_named(
     tour: Tour, storage: Storage, extensions: Path, shell: Shell, tmp_path: Path
 ) -> None:
     workspace = move(tour.workspace, tmp_path)
     namespace = workspace.name
     old = storage.key(namespace)
     connect(workspace, storage.endpoint, extensions, old, ("example",))
-    used = storage.iam.get_access_key_last_used(AccessKeyId=old[0])
-    storage.iam.delete_access_key(UserName=used["UserName"], AccessKeyId=old[0])
+    with shell.start("python", "-c", PUBLISH_TWICE, cwd=workspace) as process:
+        assert process.stdout is not None
+        assert "published once\n" in iter(process.stdout.readline, "")
+        write_key(workspace, new := storage.key(namespace))
+        storage.revoke(old)
+        rest, _ = process.communicate("go on\n")
+    assert process.returncode == 0, rest
+    assert storage.writes(f"{namespace}/") == 4
 
+    storage.revoke(new)
     refused = shell("python", "publish.py", cwd=workspace)
     assert refused.returncode == 1
+    assert "Nothing is published to port example: " in refused.stdout
     assert "InvalidAccessKeyId" in refused.stdout
-    assert old[1] not in refused.stdout
-    assert storage.objects(f"{namespace}/") == []
-
-    write_key(workspace, storage.key(namespace))
-    shell.succeed("python", "publish.py", cwd=workspace)
-    assert storage.objects(f"{namespace}/") == [f"{namespace}/example/data.parquet"]
-
-
-@pytest.fixture(scope="session")
-def consumer(
-    tour: Tour,
-    storage: Storage,
-    extensions: Path,
-    shell: Shell,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Path, str]:
-    """Build a product that reads a granted port, under the oddest name that the portal allows."""
-    granted = ("sales/daily-revenue/",)
-    workspace = render(tmp_path_factory.mktemp("consumer"), "marketing+eu=1,x@y")
-    key = storage.key(workspace.name, granted)
-    inputs = (*granted, "crm/customers/")
-    connect(workspace, storage.endpoint, extensions, key, ("best-days",), inputs)
-    (workspace / "models/gold/best_days.sql").write_text(
-        "MODEL (\n  name gold.best_days,\n  kind FULL\n);\n\n"
-        "SELECT\n  *\nFROM upstream.sales__daily_revenue\nWHERE\n  revenue > 100\n"
-    )
-    return workspace, shell.succeed(*PLAN, cwd=workspace)
-
-
-def test_a_consumer_reads_the_port_it_was_granted(
-    consumer: tuple[Path, str], storage: Storage, tmp_path: Path
-) -> None:
-    rows = storage.rows("marketing+eu=1,x@y/best-days/data.parquet", tmp_path)
-    assert [tuple(row.values()) for row in rows] == [REVENUE[0], REVENUE[1], REVENUE[3]]
-
-
-def test_an_input_that_no_model_reads_stops_nothing(consumer: tuple[Path, str]) -> None:
-    said = f"upstream.crm__customers is left out: s3://{BUCKET}/crm/customers/ cannot be read."
-    assert said in consumer[1]
-
-
-def test_an_upstream_that_is_down_does_not_stop_dev(
-    consumer: tuple[Path, str], extensions: Path, shell: Shell, tmp_path: Path
-) -> None:
-    workspace = move(consumer[0], tmp_path)
-    inputs = ("sales/daily-revenue/",)
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        nobody = f"http://127.0.0.1:{taken.getsockname()[1]}"
-    connect(workspace, nobody, extensions, ("AKIAXXXXXXXXXXXXXXXX", "x" * 40), (), inputs)
-    planned = shell.succeed(*PLAN_DEV, cwd=workspace)
-    assert "upstream.sales__daily_revenue is left out: s3://" in planned
-
-
-def test_an_upstream_that_is_refused_stops_prod_and_is_named(
-    consumer: tuple[Path, str], storage: Storage, extensions: Path, shell: Shell, tmp_path: Path
-) -> None:
-    workspace = move(consumer[0], tmp_path)
-    inputs = ("sales/daily-revenue/",)
-    connect(workspace, storage.endpoint, extensions, storage.key(workspace.name), (), inputs)
-    edit(workspace / "models/gold/best_days.sql", "> 100", "> 200")
-    planned = shell(*PLAN, cwd=workspace)
-    assert planned.returncode == 1
-    assert 'upstream."sales__daily_revenue"' in planned.stdout
-    assert "s3://data-products/sales/daily-revenue/" in planned.stdout
-    assert "403" in planned.stdout
-
-
-@pytest.fixture(scope="session")
-def exploration(
-    tour: Tour,
-    storage: Storage,
-    extensions: Path,
-    shell: Shell,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> tuple[Path, str]:
-    """Build an exploration: no prefix, no port, a key that only reads what was granted."""
-    granted = ("sales/daily-revenue/",)
-    folder = tmp_path_factory.mktemp("exploration")
-    workspace = render(folder, "why", product_kind="exploration")
-    connect(
-        workspace,
-        storage.endpoint,
-        extensions,
-        storage.key(None, granted),
-        (),
-        granted,
-        produces=False,
-    )
-    (workspace / "models/gold/best_days.sql").write_text(
-        "MODEL (\n  name gold.best_days,\n  kind FULL\n);\n\n"
-        "SELECT\n  *\nFROM upstream.sales__daily_revenue\nWHERE\n  revenue > 100\n"
-    )
-    return workspace, shell.succeed(*PLAN, cwd=workspace)
-
-
-def test_an_exploration_plans_on_what_it_was_granted(
-    exploration: tuple[Path, str], shell: Shell
-) -> None:
-    query = "SELECT COUNT(*) AS days FROM gold.best_days"
-    fetched = shell.succeed("sqlmesh", "fetchdf", query, cwd=exploration[0])
-    assert fetched.split()[-1] == "3"
-
-
-def test_an_exploration_publishes_nothing_and_says_so(
-    exploration: tuple[Path, str], storage: Storage, shell: Shell
-) -> None:
-    said = "Nothing is published: ports.json names no output port"
-    assert said in exploration[1]
-    assert said in shell.succeed("sh", "run.sh", cwd=exploration[0])
-    assert storage.objects("why") == []
-
-
-def test_an_exploration_that_is_given_a_port_by_hand_still_publishes_nothing(
-    exploration: tuple[Path, str], extensions: Path, shell: Shell, storage: Storage, tmp_path: Path
-) -> None:
-    workspace = move(exploration[0], tmp_path)
-    key = storage.key(None, ("sales/daily-revenue/",))
-    granted = ("sales/daily-revenue/",)
-    connect(workspace, storage.endpoint, extensions, key, ("example",), granted, produces=False)
-    edit(workspace / "models/gold/best_days.sql", "> 100", "> 200")
-    planned = shell(*PLAN, cwd=workspace)
-    assert planned.returncode == 1
-    assert "S3_BUCKET and S3_PREFIX are missing in .env" in planned.stdout
-    assert storage.objects("example") == []
+    assert new[1] not in refused.stdout
+    assert storage.writes(f"{namespace}/") == 4
 
 
 def test_the_readme_of_an_exploration_promises_no_publication(tmp_path: Path) -> None:

@@ -144,6 +144,8 @@ def report(evaluator, readers, problems):
             get_console().log_warning(escape(f"{who}: left out, {problem}."))
     if stopping:
         advice = f"Ask for access in the portal, {PORTAL}, or take it out of the model."
+        if evaluator.this_env != "prod":
+            advice += " To go on with others meanwhile, name them: --select-model gold.example"
         raise PortError("\n".join([*stopping, advice]))
 
 
