@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import duckdb
 import pytest
 
-from tests.rendered import Storage, connect, render
+from tests.rendered import (
+    BUCKET,
+    DAILY_REVENUE,
+    REVENUE,
+    TEMPLATE,
+    Storage,
+    connect,
+    render,
+)
 
 if TYPE_CHECKING:
     from tests import database_server
@@ -18,9 +30,20 @@ if TYPE_CHECKING:
 pytest_plugins = ["tests.workbench", "tests.database_server"]
 pytestmark = [pytest.mark.workspace, pytest.mark.engine]
 
-CHOICES = json.loads(Path("templates/sqlmesh/cookiecutter.json").read_text())
+CHOICES = json.loads((TEMPLATE / "cookiecutter.json").read_text())
 COMBINATIONS = list(itertools.product(CHOICES["engine"], CHOICES["state_store"]))[1:]
 COMMANDS = ("format --check", "lint", "test", "plan --auto-apply --no-prompts")
+VIP = """MODEL (
+  name gold.vip,
+  kind FULL
+);
+
+SELECT
+  customer::TEXT AS customer,
+  credit::DECIMAL(18, 2) AS credit,
+  since::DATE AS since
+FROM upstream.crm__customers
+"""
 ONE_AFTER_ANOTHER = """
 import sys
 from sqlmesh.cli.main import cli
@@ -36,8 +59,6 @@ for line in sys.argv[1:]:
 @pytest.fixture(scope="module")
 def upstream(storage: Storage, tmp_path_factory: pytest.TempPathFactory) -> str:
     """Publish a port of another product, with a column that only quoting makes harmless."""
-    import duckdb
-
     file = tmp_path_factory.mktemp("upstream") / "data.parquet"
     with duckdb.connect() as connection:
         connection.execute(
@@ -45,7 +66,7 @@ def upstream(storage: Storage, tmp_path_factory: pytest.TempPathFactory) -> str:
             " DATE '2026-01-05' AS since, TIMESTAMPTZ '2026-01-05 12:00:00+00' AS seen,"
             f""" 1 AS "x""); DROP TABLE 'y`" ) TO '{file}' (FORMAT PARQUET)"""
         )
-    storage.s3.upload_file(str(file), "data-products", "crm/customers/data.parquet")
+    storage.s3.upload_file(str(file), BUCKET, "crm/customers/data.parquet")
     return "crm/customers/"
 
 
@@ -60,22 +81,45 @@ def test_everything_works_on(
     tmp_path: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    workspace = render(
-        tmp_path, f"on-{engine}-{state_store}", engine=engine, state_store=state_store
-    )
-    print(shell.succeed("bash", "-c", "true", cwd=workspace))
+    if engine == "spark":
+        need_spark()
+    namespace = f"on-{engine}-{state_store}"
+    workspace = render(tmp_path, namespace, engine=engine, state_store=state_store)
     if "postgres" in (engine, state_store):
         server: database_server.Server = request.getfixturevalue("postgresql")
         with server.connect() as connection:
             connection.execute(f"CREATE DATABASE on_{engine}_{state_store}")
         shell = shell.with_environ(**server.libpq())
-    key = storage.key(workspace.name, [upstream])
+    key = storage.key(namespace, [upstream])
     connect(workspace, storage.endpoint, extensions, key, ("daily-revenue", "vip"), (upstream,))
-    (workspace / "models/gold/vip.sql").write_text(
-        "MODEL (\n  name gold.vip,\n  kind FULL\n);\n\n"
-        "SELECT\n  customer::TEXT AS customer,\n  credit::DECIMAL(18, 2) AS credit,\n"
-        "  since::DATE AS since\nFROM upstream.crm__customers\n"
-    )
+    (workspace / "models/gold/vip.sql").write_text(VIP)
 
-    print(shell.succeed("python", "-c", ONE_AFTER_ANOTHER, *COMMANDS, cwd=workspace))
-    print(storage.objects(""))
+    shell.succeed("python", "-c", ONE_AFTER_ANOTHER, *COMMANDS, cwd=workspace)
+    again = shell.succeed("python", "publish.py", cwd=workspace)
+
+    assert again == "".join(
+        f"Publishing gold.{model} to s3://{BUCKET}/{namespace}/{port}/data.parquet\n"
+        for port, model in (("daily-revenue", "daily_revenue"), ("vip", "vip"))
+    )
+    revenue = storage.rows(f"{namespace}/daily-revenue/data.parquet", tmp_path)
+    assert [tuple(row.values()) for row in revenue] == REVENUE
+    vip = storage.rows(f"{namespace}/vip/data.parquet", tmp_path)
+    assert vip == [{"customer": "Ada", "credit": "12.50", "since": "2026-01-05"}]
+    assert storage.writes(f"{namespace}/daily-revenue/") == 4
+    port = storage.contract(f"{namespace}/daily-revenue/")
+    assert {name: port[name] for name in DAILY_REVENUE} == DAILY_REVENUE
+    kinds = [column["type"] for column in storage.contract(f"{namespace}/vip/")["columns"]]
+    assert kinds == ["VARCHAR", "DECIMAL(18,2)", "DATE"]
+
+
+def need_spark() -> None:
+    """Skip where a part of Spark is missing, but never in CI."""
+    missing = []
+    if importlib.util.find_spec("pyspark") is None:
+        missing.append("PySpark is missing: scripts/test --engines installs it")
+    if shutil.which("java") is None:
+        missing.append("Java is missing: apt-get install default-jre-headless")
+    if missing and os.environ.get("CI", "").lower() == "true":
+        pytest.fail("; ".join(missing))
+    if missing:
+        pytest.skip("; ".join(missing))

@@ -75,7 +75,7 @@ def published(storage: Storage, tmp_path_factory: pytest.TempPathFactory) -> Non
     storage.s3.upload_file(str(file), BUCKET, f"{GRANTED[0]}data.parquet")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def consumer(
     published: None,
     storage: Storage,
@@ -163,7 +163,7 @@ def test_a_revoked_upstream_stops_who_reads_it_and_says_what_to_do(
         assert warehouse.execute(query).fetchall() == []
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def exploration(
     published: None,
     storage: Storage,

@@ -23,7 +23,7 @@ from sqlmesh.core.console import get_console
 from sqlmesh.core.snapshot import SnapshotEvaluator
 from sqlmesh.utils.date import now
 
-DONE = ["SELECT 1"]  # SQLMesh warns where a macro leaves it nothing to do
+DONE = ["SELECT 1 AS done"]  # SQLMesh warns where a macro leaves it nothing to do
 PORTAL = [[ cookiecutter.portal_url | tojson ]]
 
 
