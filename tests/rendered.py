@@ -139,7 +139,7 @@ class Shell:
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=180,
+            timeout=600,
             check=False,
         )
         assert not select.select([self.proxy], [], [], 0)[0], f"{command} asked for the internet"

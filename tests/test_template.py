@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -10,15 +11,18 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import jinja2
 import pytest
 import yaml
 from markdown_it import MarkdownIt
 
+from provisioner.workspace.render import Template
 from tests.rendered import (
     DAILY_REVENUE,
     PLAN,
     REVENUE,
     ROOT,
+    TEMPLATE,
     Shell,
     Storage,
     connect,
@@ -195,6 +199,32 @@ def test_a_rendered_workspace_is_small_and_whole(tmp_path: Path) -> None:
             yaml.safe_load(path.read_text())
     ignored = (workspace / ".gitignore").read_text().splitlines()
     assert {".env*", ".aws/", "*.duckdb*", ".cache/", "logs/", ".lock"} <= set(ignored)
+
+
+def test_every_choice_renders_whole_and_as_a_formatter_would_leave_it() -> None:
+    """By the service's own renderer; Cookiecutter's takes a second for these."""
+    declared = json.loads((TEMPLATE / "cookiecutter.json").read_text())
+    template = Template(TEMPLATE)
+    for engine, state_store, kind in itertools.product(
+        declared["engine"], declared["state_store"], ("product", "exploration")
+    ):
+        chosen = {"engine": engine, "state_store": state_store, "product_kind": kind}
+        files = {file.path: file.data.decode() for file in template.render(chosen, {}).files}
+        assert len(files) < 25
+        for path, text in files.items():
+            assert re.fullmatch(r"(?s)(?!\n).*[^\n]\n", text), (chosen, path)
+            assert not re.search(r"[ \t]\n|\n\n\n\n|\[%|%\]|\[\[ ", text), (chosen, path)
+            if path.endswith(".json"):
+                json.loads(text)
+        for path in ("macros/ports.py", "publish.py"):
+            compile(files[path], path, "exec")
+        config = jinja2.Template(files["config.yaml"]).render(env_var=lambda _, default: default)
+        gateway = yaml.safe_load(config)["gateways"][engine]
+        kinds = (gateway["connection"]["type"], gateway["state_connection"]["type"])
+        assert kinds == (
+            engine.replace("ducklake", "duckdb"),
+            state_store.replace("file", "duckdb"),
+        )
 
 
 def ci_commands(workspace: Path) -> list[str]:

@@ -24,6 +24,7 @@ upstream <- dp_upstream("shop__orders")
 shown("names", names(upstream))
 shown("upstream", upstream[[2]])
 shown("query", dp_sql("SELECT 7 AS seven -- a comment"))
+shown("country", dp_sql("SELECT UNNEST(['NA', NULL]) AS country")$country)
 shown("nothing", nrow(dp_sql("SELECT 1 AS one WHERE false")))
 failed("revoked", dp_sql("SELECT * FROM upstream.shop__secret"))
 failed("injected", dp_upstream("x; SELECT 1"))
@@ -85,6 +86,7 @@ def test_r_reads_ports_and_upstreams_across_a_rotation(
     assert HOSTILE.replace('"', '\\"') in said["names"]
     assert said["upstream"] == r'"Café, \"two\""'
     assert "seven = 7L" in said["query"]
+    assert said["country"] == 'c("NA", NA)'
     assert said["nothing"] == "0L"
     assert said["revoked"].startswith("upstream.shop__secret is no input of this product")
     assert said["injected"] == "not the name of an input: see INPUTS.md"

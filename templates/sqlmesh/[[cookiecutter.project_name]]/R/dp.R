@@ -78,7 +78,10 @@ dp_duckdb <- function(statements) {
   ), files[1], useBytes = TRUE)
   # R's own library path would send a Python tool to the wrong libraries.
   status <- system2(
-    "env", c("-u", "LD_LIBRARY_PATH", "duckdb", "-init", "/dev/null", "-batch", "-bail", "-csv"),
+    "env", c(
+      "-u", "LD_LIBRARY_PATH", "duckdb", "-init", "/dev/null", "-batch", "-bail",
+      "-csv", "-nullvalue", shQuote("\\N")
+    ),
     stdin = files[1], stdout = files[2], stderr = files[3]
   )
   if (status != 0) {
@@ -88,5 +91,5 @@ dp_duckdb <- function(statements) {
     stop(paste(message, collapse = "\n"), call. = FALSE)
   }
   if (file.size(files[2]) == 0) return(data.frame())
-  read.csv(files[2], check.names = FALSE, stringsAsFactors = FALSE, encoding = "UTF-8")
+  read.csv(files[2], check.names = FALSE, na.strings = "\\N", encoding = "UTF-8")
 }

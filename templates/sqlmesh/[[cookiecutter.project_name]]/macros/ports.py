@@ -113,7 +113,8 @@ def connect_upstreams(evaluator):
         try:
             connect(evaluator, db, source["name"], source["url"] + "*.parquet")
         except Exception as error:
-            reason = str(error).splitlines()[0]
+            # What others publish may say anything; a terminal shows it, and must not obey it.
+            reason = "".join(c if c.isprintable() else "?" for c in str(error).split("\n")[0])
             problems[source["name"]] = f"{source['url']} cannot be read: {reason}"
     report(evaluator, readers, problems)
     return DONE
@@ -155,7 +156,8 @@ def connected(evaluator, db):
     db.execute("CREATE SCHEMA IF NOT EXISTS upstream")
     db.execute(
         "SELECT table_name FROM information_schema.tables "
-        "WHERE table_schema = 'upstream' AND table_catalog = CURRENT_DATABASE()"
+        "WHERE table_schema = 'upstream' AND table_type = 'VIEW' "
+        "AND table_catalog = CURRENT_DATABASE()"
     )
     return {row[0] for row in db.fetchall()}
 
