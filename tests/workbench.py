@@ -96,7 +96,6 @@ def shell(tmp_path_factory: pytest.TempPathFactory, extensions: Path) -> Iterato
             "HOME": str(home),
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             "COLUMNS": "240",
-            "PYTHONPYCACHEPREFIX": str(home / "pycache"),
             "DUCKDB_EXTENSION_DIRECTORY": str(extensions),
             "NO_PROXY": "127.0.0.1",
             "no_proxy": "127.0.0.1",
