@@ -185,7 +185,9 @@ def show_standings(out: Console, standings: Iterable[tuple[model.Record, str]]) 
     """Print which workspace is at which version of the template, and how many at each."""
     from rich.text import Text
 
-    table = table_of("Workspaces and the template", "namespace", "template", "", "since", "conflicts")
+    table = table_of(
+        "Workspaces and the template", "namespace", "template", "", "since", "conflicts"
+    )
     counted: Counter[str] = Counter()
     for record, standing in standings:
         state = record.workspace

@@ -101,6 +101,10 @@ class Server:
         """Say how libpq reaches a database."""
         return f"host={self._folder} port=5432 user=postgres dbname={database}"
 
+    def libpq(self) -> dict[str, str]:
+        """Return the variables by which libpq finds the server."""
+        return {"PGHOST": str(self._folder), "PGUSER": "postgres"}
+
     def url(self, database: str) -> str:
         """Return a database's PROV_DATABASE_URL."""
         return f"postgresql+psycopg://postgres@/{database}?host={self._folder}"

@@ -10,7 +10,7 @@ MODEL (
 SELECT
   ordered_on AS day, /* Day of the orders */
   COUNT(*) AS orders, /* Number of orders */
-  SUM(amount) AS revenue /* Revenue in euro, VAT included */
+  SUM(amount)::DECIMAL(18, 2) AS revenue /* Revenue in euro, VAT included */
 FROM silver.orders
 WHERE
   status <> 'cancelled'
