@@ -119,6 +119,7 @@ class Ordeal:
         self.moods = Mood(next(self._seeds)), Mood(next(self._seeds))
         self.changes = {
             "PROV_ROTATION_GRACE_SECONDS": str(GRACE_SECONDS),
+            "PROV_WEBHOOK_BASIC_AUTH": "portal:v2-password",  # our own writes come back on v2
             "PROV_RESYNC_SECONDS": "3600",  # what an acknowledgement promises must not need one
         }
         if plan.database_url:

@@ -89,24 +89,20 @@ def _plain(document: Mapping[str, Any]) -> str:
 
 def _of_record(record: model.Record) -> Facts:
     held = record.credentials
-    return {
-        f"record of {record.key}": {
-            "namespaces": record.namespaces,
-            "name": record.name,
-            "phase": record.phase,
-            "prefix": record.prefix,
-            "marked": record.marked,
-            "lifecycle": record.writeback.lifecycle,
-            "asset": record.writeback.asset_id,
-            "grants": record.grants,
-            "conditions": [(each.type, each.message) for each in record.conditions],
-            "drift": [each.what for each in record.drift],
-            "settled": bool(record.settled_digest),
-            "has a key": held.current is not None,
-            "policy": held.policy_digest,
-            "at rest": not held.pending and not held.retiring and not held.doubted,
-        }
+    said: Facts = {
+        "namespaces": record.namespaces,
+        "name": record.name,
+        "phase": record.phase,
+        "prefix": (record.prefix, record.marked),
+        "written back": record.writeback,
+        "grants": record.grants,
+        "conditions": [(each.type, each.message) for each in record.conditions],
+        "drift": [each.what for each in record.drift],
+        "settled": bool(record.settled_digest),
+        "has a key": held.current is not None,
+        "policy": held.policy_digest,
     }
+    return {f"{record.key}, {name}": fact for name, fact in said.items()}
 
 
 def _of_folder(place: Place, record: model.Record, *, was_renamed: bool) -> Facts:
