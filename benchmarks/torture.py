@@ -45,7 +45,7 @@ def measure(
             seed=seed,
             database_url=url,
             replicas=replicas,
-            freezes=max(1, kills // 40) if replicas > 1 else 0,
+            freezes=max(1, kills // 20) if replicas > 1 else 0,
         )
         result = ordeal.run(plan, root / "ordeal", tried, beside)
     say(f"{engine}, {replicas} processes: {result}")

@@ -274,12 +274,9 @@ def run(plan: Plan, folder: Path, engine: engines.Engine, beside: engines.Engine
                 for watch in watches:
                     watched.enter_context(watch)
                 ordeal.storm()
-                print("storm", time.monotonic() - started)
                 final.owed(ordeal, result)
-            print("owed", time.monotonic() - started)
             final.count(watches, result)
             final.peace(ordeal, result)
-            print("peace", time.monotonic() - started)
             final.compare(ordeal, stand, beside, before, folder / "scratch", result)
     result.changes = ordeal.people.changes
     result.starts = sum(member.starts for member in ordeal.members)
