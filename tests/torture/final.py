@@ -196,6 +196,7 @@ def compare(
         if found != wanted:
             result.wrong.append(f"at the engine: {found}, not {wanted}")
         result.wrong += _leftovers(stand.products, {record.key.id for record in place.records()})
+        result.wrong += _unrotated(ordeal, living)
         for record in place.records():
             result.wrong += [f"{record.key}: condition {each}" for each in record.conditions]
             if record.key.id in ordeal.people.deleted and record.released_at is None:
@@ -205,6 +206,14 @@ def compare(
         result.wrong += world.differences(facts, world.describe(scratch, renamed))
     if (now := _portal(ordeal)) != portal:
         result.wrong.append(f"in the portal: {portal}, not {now}")
+
+
+def _unrotated(ordeal: Ordeal, living: Sequence[model.Record]) -> Iterator[str]:
+    """Name products whose key is older than a wish for a new one that was acknowledged."""
+    for record in living:
+        asked_at, issued_at = ordeal.acks.rotations.get(record.key.id), record.credentials.issued_at
+        if asked_at and (issued_at is None or issued_at < asked_at):
+            yield f"{record.key}: a new key was asked for at {asked_at}, issued at {issued_at}"
 
 
 def _leftovers(products: Path, ids: set[str]) -> list[str]:
