@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from provisioner import assembly, settings
 from provisioner.demo.portal.state import PortalState
@@ -205,7 +206,7 @@ class Ordeal:
             thaw.join()
         for member in self.members:
             member.wait_ready()
-        self._result.frozen = self._plan.freezes
+        self._result.frozen = len(thaws)
         self._result.kills = self.moments.kinds
 
     def _freeze(self) -> threading.Timer:
@@ -229,9 +230,11 @@ class Ordeal:
         """Let people change the portal, senders hint at full speed, clients use their keys."""
         ended = threading.Event()
         senders = [self.sender() for _ in range(2)]
-        works: list[Callable[[], None]] = [lambda: self._change(ended)]
-        works += [lambda sender=sender: self._hint(ended, sender) for sender in senders]  # type: ignore[misc]
-        threads = [threading.Thread(target=work, name="load") for work in works]
+        works: list[tuple[Callable[..., None], tuple[Any, ...]]] = [
+            (self._change, (ended, self._drawing())),
+            *((self._hint, (ended, self._drawing(), sender)) for sender in senders),
+        ]
+        threads = [threading.Thread(target=work, args=given) for work, given in works]
         for thread in threads:
             thread.start()
         try:
@@ -243,14 +246,15 @@ class Ordeal:
             for sender in senders:
                 sender.close()
 
-    def _change(self, ended: threading.Event) -> None:
-        draw = random.Random(next(self._seeds))
+    def _drawing(self) -> random.Random:
+        return random.Random(next(self._seeds))
+
+    def _change(self, ended: threading.Event, draw: random.Random) -> None:
         while not ended.wait(draw.uniform(0.0, 0.15 if self._anybody else 2.0)):
             self.people.step()
 
-    def _hint(self, ended: threading.Event, sender: Sender) -> None:
+    def _hint(self, ended: threading.Event, draw: random.Random, sender: Sender) -> None:
         """Send rounds at full speed, with a lull between them."""
-        draw = random.Random(next(self._seeds))
         while not ended.wait(draw.uniform(*self._plan.lull_seconds)):
             for _ in range(draw.randint(5, 60)):
                 if not sender.hint(draw.choice(self.people.everybody)) or ended.is_set():
