@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from provisioner.demo import stage
@@ -23,6 +23,9 @@ from tests.torture.proxy import Call, Moment, Mood, Proxy, Street
 _START_SECONDS = 60.0
 _END_SECONDS = 60.0
 _READ = re.compile(r"/api/v2/(?:data_products|explorations)/([0-9a-f-]{36})")
+
+DELIVERY = "delivery"
+"""The method of what is a call to us."""
 
 Trigger = Callable[[Moment, Call], bool]
 
@@ -151,6 +154,10 @@ class Member:
         self._then = then or self.kill
         self._armed = trigger
         return self._fired
+
+    def acknowledges(self) -> None:
+        """Hear of an acknowledgement, in the very moment in which its sender has it."""
+        self._hear(Moment.AFTER, Call(DELIVERY, "/", datetime.now(UTC)))
 
     def disarm(self) -> None:
         """Let every call pass."""

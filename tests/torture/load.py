@@ -121,10 +121,13 @@ class Sender:
         try:
             kept.request("POST", path, body, {"Content-Type": "application/json", **headers})
             answer = kept.getresponse()
-            answer.read()
         except (OSError, http.client.HTTPException):
             kept.close()
             return None
+        if answer.status == 200:
+            member.acknowledges()  # before another byte is read: nothing may be left to do
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            answer.read()
         return answer.status
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
-"""Choose when to kill: at any time, while it starts, in the middle of a call, as a file appears."""
+"""Choose when to kill: at any time, while it starts, in a call, as a file or an answer appears."""
 
 from __future__ import annotations
 
+import itertools
 import random
 import threading
 import time
@@ -9,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.torture.fleet import Member, Trigger
+from tests.torture.fleet import DELIVERY, Member, Trigger
 from tests.torture.proxy import Call, Moment
 
 _PATIENCE_SECONDS = 10.0
@@ -31,6 +32,7 @@ class Moments:
             "start": (self._start, 1),
             "call": (self._call, 5),
             "file": (self._file, 3),
+            "delivery": (self._delivery, 3),
         }
         (chosen,) = self._draw.choices(list(kinds), [weight for _, weight in kinds.values()])
         happened = kinds[chosen][0](member)
@@ -59,18 +61,27 @@ class Moments:
         """Choose one of the next calls, more likely one that changes something."""
         left = self._draw.randint(1, 40)
         moment = self._draw.choice(list(Moment))
-        changing = self._draw.random() < 0.7
-        lock = threading.Lock()
+        ignored = {DELIVERY} | ({"GET", "HEAD"} if self._draw.random() < 0.7 else set())
+        lock = threading.Lock()  # deliveries and the two proxies are in different threads
 
         def fits(now: Moment, call: Call) -> bool:
             nonlocal left
-            if now is not moment or (changing and call.method in ("GET", "HEAD")):
+            if now is not moment or call.method in ignored:
                 return False
             with lock:
                 left -= 1
                 return left == 0
 
         return fits
+
+    def _delivery(self, member: Member) -> str:
+        """Kill as soon as the sender of a delivery has its acknowledgement."""
+        member.wait_ready()
+        fired = member.arm(_nth_delivery(self._draw.randint(1, 60)))
+        if fired.wait(_PATIENCE_SECONDS):
+            return "at an acknowledgement"
+        member.disarm()
+        return "at any time"
 
     def _file(self, member: Member) -> str:
         """Kill just after something was staged, or a file of ours replaced."""
@@ -93,3 +104,8 @@ class Moments:
             except FileNotFoundError:
                 continue  # it has been swapped in meanwhile
         return seen
+
+
+def _nth_delivery(number: int) -> Trigger:
+    left = itertools.count(number, -1)
+    return lambda moment, call: call.method == DELIVERY and next(left) == 1

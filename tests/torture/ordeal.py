@@ -22,7 +22,7 @@ from provisioner.demo.portal.state import PortalState
 from tests import census, engines, watching
 from tests.acceptance import stand as stands
 from tests.torture import final
-from tests.torture.fleet import Member, Reads
+from tests.torture.fleet import DELIVERY, Member, Reads
 from tests.torture.load import Acknowledged, People, Sender
 from tests.torture.moments import Moments
 from tests.torture.proxy import Moment, Mood, Street
@@ -215,7 +215,7 @@ class Ordeal:
         member.wait_ready()
         wanted = self._draw.choice([Moment.BEFORE, Moment.BETWEEN])
         fired = member.arm(
-            lambda moment, call: moment is wanted and call.method not in ("GET", "HEAD"),
+            lambda moment, call: moment is wanted and call.method not in ("GET", "HEAD", DELIVERY),
             member.freeze,
         )
         if not fired.wait(20):
