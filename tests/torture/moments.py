@@ -59,7 +59,7 @@ class Moments:
 
     def call(self) -> Trigger:
         """Choose one of the next calls, more likely one that changes something."""
-        left = self._draw.randint(1, 40)
+        left = self._draw.randint(1, 20)
         moment = self._draw.choice(list(Moment))
         ignored = {DELIVERY} | ({"GET", "HEAD"} if self._draw.random() < 0.7 else set())
         lock = threading.Lock()  # deliveries and the two proxies are in different threads

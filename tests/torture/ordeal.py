@@ -129,7 +129,8 @@ class Ordeal:
             Member(number, stand, street, self.moods, self.reads, self.changes)
             for number in range(plan.replicas)
         ]
-        self.people = People(self.state, self.sender(), next(self._seeds))
+        self._voice = self.sender()
+        self.people = People(self.state, self._voice, next(self._seeds))
         self.people.settle(plan.products)
         self.moments = Moments(stand.products, next(self._seeds))
 
@@ -243,7 +244,7 @@ class Ordeal:
             ended.set()
             for thread in threads:
                 thread.join()
-            for sender in senders:
+            for sender in (*senders, self._voice):
                 sender.close()
 
     def _drawing(self) -> random.Random:
