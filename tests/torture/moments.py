@@ -23,22 +23,24 @@ class Moments:
     def __init__(self, products: Path, seed: int) -> None:
         self._products = products
         self._draw = random.Random(seed)
+        self._deck: list[Callable[[Member], str]] = []
         self.kinds: Counter[str] = Counter()
 
     def kill(self, member: Member) -> None:
         """Wait for a moment, kill, and see that the process is gone; it is still starting."""
-        kinds: dict[str, tuple[Callable[[Member], str], int]] = {
-            "time": (self._any_time, 3),
-            "start": (self._start, 1),
-            "call": (self._call, 5),
-            "file": (self._file, 3),
-            "delivery": (self._delivery, 3),
-        }
-        (chosen,) = self._draw.choices(list(kinds), [weight for _, weight in kinds.values()])
-        happened = kinds[chosen][0](member)
+        if not self._deck:
+            self._deck = self._shuffled()
+        happened = self._deck.pop()(member)
         member.kill()
         member.buried()
         self.kinds[happened] += 1
+
+    def _shuffled(self) -> list[Callable[[Member], str]]:
+        """Return a dozen moments: of every kind some, in an order that is drawn."""
+        deck: list[Callable[[Member], str]] = [self._start]
+        deck += [self._any_time, self._file] * 2 + [self._delivery] * 3 + [self._call] * 4
+        self._draw.shuffle(deck)
+        return deck
 
     def _any_time(self, member: Member) -> str:
         member.wait_ready()

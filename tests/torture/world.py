@@ -84,7 +84,16 @@ def _short(value: object) -> str:
 
 
 def _plain(document: Mapping[str, Any]) -> str:
-    return json.dumps(document, sort_keys=True)
+    return json.dumps(_in_order(document), sort_keys=True)
+
+
+def _in_order(value: Any) -> Any:
+    """Order what a policy lists, which has no order: MinIO tells it in another one each time."""
+    if isinstance(value, Mapping):
+        return {name: _in_order(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return sorted(map(_in_order, value), key=str)
+    return value
 
 
 def _of_record(record: model.Record) -> Facts:
