@@ -122,6 +122,9 @@ class Street:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
+        for proxy in self.proxies:
+            await proxy.close()  # what was accepted meanwhile
+        await asyncio.sleep(0)  # until every socket is closed
 
 
 class Proxy:
@@ -134,6 +137,7 @@ class Proxy:
         self._mood = mood
         self._hears = hears
         self._calls: set[_Connection] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
         self._port = 0
         street.do(self._listen())
@@ -149,7 +153,7 @@ class Proxy:
         self._street.do(self._recover())
 
     async def _listen(self) -> None:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self._port)
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", self._port)
         self._port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -167,9 +171,14 @@ class Proxy:
             if call.hangs and not self._mood.for_good():
                 call.abort()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Remember a connection at once: a task that is cancelled may never have begun."""
         call = _Connection(reader, writer, self._mood, self._hears)
         self._calls.add(call)
+        self._tasks.add(task := asyncio.create_task(self._serve(call)))
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(self, call: _Connection) -> None:
         try:
             await call.run(self._upstream)
         except (OSError, asyncio.CancelledError):
