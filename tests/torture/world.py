@@ -2,6 +2,8 @@
 
 What may differ is left out, and nothing else:
 
+* an object that a probe of a new key wrote, if a kill came before it was deleted: such a prefix
+  still counts as empty, and nobody looks for these objects;
 * key pairs and whatever counts how often they were made; what people wrote into prefixes;
 * the addresses of this run, and where its folders lie;
 * names that are history: a principal's (after a rename it keeps the first one; its id is compared)
@@ -28,6 +30,7 @@ _ID = re.compile(r"dp-.*-([0-9a-f]{8})(?:\.g\d+)?")
 _PLACE = re.compile(r"127\.0\.0\.1:\d+")
 _SECRET = re.compile(r"(?m)^(S3_ACCESS_KEY|S3_SECRET_KEY|aws_\w+key\w*)( ?= ?).*$")
 _OURS = frozenset({".env", ".aws/config", ".aws/credentials", "ports.json"})
+_PROBE = ".provisioner-probe-"
 _NAMED = ".Rproj"
 """A file that is called like the product was when it was rendered."""
 DATA = "watched-"
@@ -147,9 +150,9 @@ def _objects(place: Place, namespaces: set[str]) -> dict[str, str]:
         for each in page.get("Contents", []):
             key = each["Key"]
             owner = key.removeprefix(".provisioner/owners/").removesuffix(".json").split("/")[0]
-            if owner in namespaces and not key.rpartition("/")[2].startswith(DATA):
+            if owner in namespaces and not key.rpartition("/")[2].startswith((DATA, _PROBE)):
                 body = s3.get_object(Bucket=place.bucket, Key=key)["Body"].read()
-                found[key] = json.dumps(json.loads(body).get("product_id")) if body else ""
+                found[key] = body.decode()
     return found
 
 
