@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -40,6 +41,22 @@ def measure(root: Path, size: measures.Size) -> list[table.Row]:
     return rows + started
 
 
+def _torture(asked: argparse.Namespace) -> int:
+    """Kill, and say what came of it; here a failure is a failure."""
+    from benchmarks import torture  # it needs what the tests need
+
+    with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:
+        well = torture.measure(
+            Path(folder),
+            asked.torture,
+            asked.seed,
+            engine=asked.engine,
+            replicas=asked.replicas,
+            say=print,
+        )
+    return 0 if well else 1
+
+
 def main() -> None:
     """Measure and print; a missed bar is no failure of the command."""
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
@@ -51,7 +68,17 @@ def main() -> None:
         action="store_true",
         help="measure keys instead, on every real S3 engine that is installed",
     )
+    parser.add_argument(
+        "--torture", type=int, metavar="KILLS", help="kill it so often under load instead"
+    )
+    parser.add_argument("--seed", type=int, default=1, help="what the torture draws from")
+    parser.add_argument(
+        "--replicas", type=int, default=1, help="processes to torture; several on PostgreSQL"
+    )
+    parser.add_argument("--engine", default="moto", help="moto, rgw or minio: what to torture on")
     asked = parser.parse_args()
+    if asked.torture:
+        sys.exit(_torture(asked))
     out: Console = tables.console()
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="benchmarks-") as folder:

@@ -36,7 +36,8 @@ QUICK = Size(issues=2, rotations=3)
 
 
 @contextlib.contextmanager
-def _rgw(folder: Path) -> Iterator[engines.Engine]:
+def rgw(folder: Path) -> Iterator[engines.Engine]:
+    """Run a Ceph gateway."""
     ports = {"s3_port": engines.free_port(), "mon_port": engines.free_port()}
     with ceph_node.Node(folder, **ports) as node:
         node.create_admin(_ADMIN)
@@ -44,15 +45,16 @@ def _rgw(folder: Path) -> Iterator[engines.Engine]:
 
 
 @contextlib.contextmanager
-def _minio(folder: Path) -> Iterator[engines.Engine]:
+def minio(folder: Path) -> Iterator[engines.Engine]:
+    """Run a MinIO."""
     program = minio_server.find() or ""
     with minio_server.Server(program, folder, port=engines.free_port(), admin=_ADMIN) as server:
         yield engines.Minio(endpoint=server.endpoint, admin=_ADMIN)
 
 
 _ENGINES: dict[str, Callable[[Path], contextlib.AbstractContextManager[engines.Engine]]] = {
-    "Ceph RGW": _rgw,
-    "MinIO": _minio,
+    "Ceph RGW": rgw,
+    "MinIO": minio,
 }
 
 

@@ -14,6 +14,7 @@ ProvisionerError
      - StoreUnavailable       the database cannot be read or written now
      - StorageUnavailable     the S3 engine did not answer
      - IssuerUnavailable      the engine that makes keys did not answer
+       * IssuerGarbled          what it answered is not its API: a gateway's page, or half of it
      - RateLimited            somebody asked us to come back later
      - Conflict               somebody else changed it meanwhile
      - NotProven              a new key does not work yet
@@ -149,6 +150,10 @@ class StorageUnavailable(TemporaryError):
 
 class IssuerUnavailable(TemporaryError):
     """Report an engine for keys that did not answer."""
+
+
+class IssuerGarbled(IssuerUnavailable):
+    """Report an answer that is none of the engine's: it may be back, or never have been there."""
 
 
 class RateLimited(TemporaryError):

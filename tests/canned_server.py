@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.server
+import socketserver
 import threading
 from collections.abc import Callable, Iterator, Mapping
 
@@ -25,6 +26,25 @@ def canned_by_path(answers: Mapping[str, bytes]) -> Iterator[str]:
 
     with _serving(find, "application/json") as url:
         yield url
+
+
+@contextlib.contextmanager
+def canned_raw(answer: bytes) -> Iterator[str]:
+    """Send these very bytes to whoever connects and asks, and hang up."""
+
+    class Handler(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            self.request.recv(65536)
+            self.request.sendall(answer)
+
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 @contextlib.contextmanager

@@ -10,6 +10,7 @@ from botocore.stub import Stubber
 from provisioner import errors, model, policy, s3
 from provisioner.issuers import allowances, iam, iam_api
 from provisioner.s3 import client as s3_client
+from tests import canned_server
 
 if TYPE_CHECKING:
     from mypy_boto3_iam import IAMClient
@@ -487,6 +488,15 @@ def test_an_engine_that_does_not_answer_is_unavailable() -> None:
     with pytest.raises(errors.IssuerUnavailable) as caught:
         issuer.list_keys(PRINCIPAL)
     assert caught.value.attributes == {"reason": "EndpointConnectionError"}
+
+
+@pytest.mark.parametrize("said", [b"", b"<html>sorry</html>", b"<ListAccessKeysResponse><Li"])
+def test_what_only_a_gateway_or_half_an_engine_says_is_asked_again(said: bytes) -> None:
+    with canned_server.canned(200, said, "text/xml") as endpoint:
+        issuer = iam.IamIssuer(client_of(endpoint))
+        with pytest.raises(errors.IssuerGarbled) as caught:
+            issuer.list_keys(PRINCIPAL)
+    assert isinstance(caught.value, errors.TemporaryError)
 
 
 def test_credentials_that_are_nowhere_are_said_so(monkeypatch: pytest.MonkeyPatch) -> None:

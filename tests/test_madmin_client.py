@@ -45,9 +45,9 @@ def refusal(code: str) -> bytes:
         (501, refusal("NotImplemented"), errors.IssuerRejected),
         (404, b"<html>not found</html>", errors.IssuerRejected),
         (301, b"", errors.IssuerRejected),
-        (200, b"<html>hello</html>", errors.IssuerRejected),
-        (200, b"", errors.IssuerRejected),
-        (200, b"[" * 100_000, errors.IssuerRejected),
+        (200, b"<html>hello</html>", errors.IssuerGarbled),
+        (200, b"", errors.IssuerGarbled),
+        (200, b"[" * 100_000, errors.IssuerGarbled),
         (400, b'{"Code": 7}', errors.IssuerRejected),
         (400, b"[]", errors.IssuerRejected),
         (400, b"[" * 100_000, errors.IssuerRejected),
@@ -125,7 +125,7 @@ def test_an_answer_under_another_secret_is_refused() -> None:
     body = codec.Codec("another").encrypt(b"{}")
     with (
         canned_server.canned(200, body) as endpoint,
-        pytest.raises(errors.IssuerRejected, match="does not speak"),
+        pytest.raises(errors.IssuerGarbled, match="does not speak"),
     ):
         calls(endpoint, codec.Codec(ADMIN.secret)).read("list", encrypted=True)
 

@@ -57,6 +57,22 @@ def test_the_workspace_moves_with_all_that_is_in_it(world: MemoryWorld) -> None:
     assert conditions(world) == []
 
 
+def test_one_that_has_no_workspace_yet_is_given_it_under_the_new_name_at_once() -> None:
+    world = MemoryWorld(w.a_producer())
+
+    def checkpoint(effect: str) -> None:
+        if effect == "create-workspace":
+            raise w.Killed
+
+    world.checkpoint = checkpoint
+    with pytest.raises(w.Killed):
+        world.reconcile(SALES)
+    world.restart()
+    rename(world, "sales-eu")
+    assert world.reconcile(SALES).status == "done"
+    assert set(world.folders.folders) == {"sales-eu"}
+
+
 def test_the_product_reads_and_writes_both_prefixes_with_the_same_principal(
     world: MemoryWorld,
 ) -> None:

@@ -84,14 +84,14 @@ def test_an_answer_says_what_to_do(
 
 
 @pytest.mark.parametrize("said", [b"<html>", b"[]", b"7", b'{"data": []}', b"{}", b'"x"'])
-def test_what_is_no_user_is_refused(said: bytes) -> None:
-    with canned_server.canned(200, said) as endpoint, pytest.raises(errors.IssuerRejected):
+def test_what_is_no_user_is_asked_for_again(said: bytes) -> None:
+    with canned_server.canned(200, said) as endpoint, pytest.raises(errors.IssuerGarbled):
         issuer_at(endpoint).list_keys(PRINCIPAL)
 
 
 @pytest.mark.parametrize("said", [b"<html>", b"[]", b"{}", b'{"keys": 7}'])
-def test_what_is_no_list_of_users_is_refused(said: bytes) -> None:
-    with canned_server.canned(200, said) as endpoint, pytest.raises(errors.IssuerRejected):
+def test_what_is_no_list_of_users_is_asked_for_again(said: bytes) -> None:
+    with canned_server.canned(200, said) as endpoint, pytest.raises(errors.IssuerGarbled):
         issuer_at(endpoint).principals()
 
 
@@ -143,7 +143,7 @@ def test_credentials_of_the_machine_sign_where_none_are_set(
         (409, b"<Error><Code>ConcurrentModification</Code></Error>", errors.Conflict),
         (503, b"<Error><Code>SlowDown</Code></Error>", errors.RateLimited),
         (500, b"<Error><Code>InternalError</Code></Error>", errors.IssuerUnavailable),
-        (400, b"<a><Error>", errors.IssuerRejected),
+        (400, b"<a><Error>", errors.IssuerGarbled),
     ],
 )
 def test_what_iam_answers_to_a_policy_says_what_to_do(

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -152,6 +153,26 @@ def test_an_engine_that_talks_nonsense_is_unavailable(status: int, said: bytes) 
         )
         with pytest.raises(errors.StorageUnavailable):
             s3.S3Store(client, bucket="lake", region="us-east-1").is_empty("sales/")
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(lambda store: store.is_empty("sales/"), id="a listing"),
+        pytest.param(lambda store: store.owner("sales"), id="an object"),
+        pytest.param(lambda store: store.keeps_versions(), id="a setting"),
+        pytest.param(lambda store: store.purge("sales/"), id="a deletion"),
+    ],
+)
+def test_an_answer_that_ends_within_its_head_is_not_taken_for_an_empty_one(
+    ask: Callable[[s3.S3Store], object],
+) -> None:
+    with canned_server.canned_raw(b"HTTP/1.1 200 OK\r\nServer: x\r\nContent-Le") as endpoint:
+        client = s3.connect(
+            endpoint=endpoint, region="us-east-1", access_key="a", secret_key=SECRET
+        )
+        with pytest.raises(errors.StorageUnavailable):
+            ask(s3.S3Store(client, bucket="lake", region="us-east-1"))
 
 
 def test_credentials_that_are_nowhere_are_said_so(monkeypatch: pytest.MonkeyPatch) -> None:

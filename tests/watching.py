@@ -15,8 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from botocore import exceptions
 
@@ -24,6 +23,13 @@ from provisioner import model
 
 if TYPE_CHECKING:
     from tests.engines import Engine
+
+
+class Readable(Protocol):
+    """What can be read as text: a path, or what looks for one."""
+
+    def read_text(self) -> str: ...
+
 
 _BODY = b"watched"
 _TRIES = 5
@@ -48,7 +54,7 @@ class Watch:
 
     def __init__(
         self,
-        env: Callable[[], Path],
+        env: Callable[[], Readable],
         engine: Engine,
         *,
         threads: int = 2,

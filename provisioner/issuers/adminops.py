@@ -178,8 +178,8 @@ def _json(body: bytes) -> Any:
         return None
 
 
-def _strange() -> errors.IssuerRejected:
-    return errors.IssuerRejected("what answers does not speak Ceph's admin operations")
+def _strange() -> errors.IssuerGarbled:
+    return errors.IssuerGarbled("what answers does not speak Ceph's admin operations")
 
 
 def meaning(*, code: str, status: int, call: str) -> errors.ReconcileError:

@@ -184,7 +184,7 @@ class AskingIssuer:
             name = candidate.issuer.name
             try:
                 candidate.prove()
-            except errors.IssuerRejected as exc:
+            except (errors.IssuerRejected, errors.IssuerGarbled) as exc:
                 known = [exc.attributes.get(each) for each in ("status", "code")]
                 said[name] = " ".join(str(each) for each in known if each) or exc.message
                 refused = exc

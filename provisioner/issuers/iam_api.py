@@ -53,7 +53,7 @@ def call(operation: Callable[[], _T], *, tolerate: Collection[str] = ()) -> _T |
         raise errors.IssuerRejected("a name or policy is none that IAM allows") from exc
     except (parsers.ResponseParserError, KeyError) as exc:
         # KeyError is how botocore meets well-formed XML of somebody else's.
-        raise errors.IssuerRejected("what answers does not speak the IAM API") from exc
+        raise errors.IssuerGarbled("what answers does not speak the IAM API") from exc
     except exceptions.BotoCoreError as exc:
         raise errors.IssuerUnavailable(
             "the IAM API did not answer", reason=type(exc).__name__

@@ -255,7 +255,7 @@ def _call(operation: Callable[[], _T]) -> _T | None:
     except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError) as exc:
         raise errors.IssuerRejected("there are no credentials for Ceph's IAM API") from exc
     except parsers.ResponseParserError as exc:
-        raise errors.IssuerRejected("what answers does not speak Ceph's IAM API") from exc
+        raise errors.IssuerGarbled("what answers does not speak Ceph's IAM API") from exc
     except exceptions.BotoCoreError as exc:
         raise errors.IssuerUnavailable(
             "Ceph's IAM API did not answer", reason=type(exc).__name__

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 from provisioner import errors
 
 if TYPE_CHECKING:
+    from botocore.awsrequest import AWSResponse
     from botocore.exceptions import ClientError
+    from botocore.model import OperationModel
     from botocore.session import Session
     from mypy_boto3_iam import IAMClient
     from mypy_boto3_s3 import S3Client
@@ -103,7 +105,7 @@ def new_client(
         response_checksum_validation="when_required",
     )
     with _creating:  # a botocore session is not safe for threads while it makes a client
-        return _session().create_client(
+        client = _session().create_client(
             cast(Any, service),
             endpoint_url=endpoint,
             region_name=region,
@@ -111,6 +113,34 @@ def new_client(
             aws_secret_access_key=secret_key,
             config=config,
         )
+    client.meta.events.register("after-call.s3", _refuse_hollow)
+    return client
+
+
+def _refuse_hollow(
+    http_response: AWSResponse, parsed: dict[str, Any], model: OperationModel, **_: object
+) -> None:
+    """Raise where a success brings nothing, though there should be a document or an object.
+
+    A connection that ends within the head of an answer is no error to Python's HTTP: the rest of
+    the head counts as absent, the body as empty, and to botocore a listing as one of nothing.
+    """
+    from botocore.exceptions import IncompleteReadError
+
+    if http_response.status_code >= 300 or http_response.raw is None:  # what a test stubs
+        return
+    if model.has_streaming_output:
+        headers = http_response.headers
+        hollow = "Content-Length" not in headers and "Transfer-Encoding" not in headers
+    else:
+        hollow = _brings_a_document(model) and not http_response.content
+    if hollow:
+        raise IncompleteReadError(actual_bytes=0, expected_bytes=1)
+
+
+def _brings_a_document(model: OperationModel) -> bool:
+    members = model.output_shape.members.values() if model.output_shape else ()
+    return any("location" not in member.serialization for member in members)
 
 
 @functools.cache

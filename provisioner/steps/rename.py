@@ -130,12 +130,12 @@ class RenameStep:
         both = (namespace, record.namespace)
         former = tuple(each for each in record.former if each.namespace not in both)
         folder = self._lies_at(record)
+        # Where a run stopped before there was a folder there is none to move.
+        moves = folder != namespace and self._workspaces.owner(folder) == record.key.id
         run.save(
             namespace=namespace,
             former=(*former, left) if record.prefix else former,
-            workspace=dataclasses.replace(
-                record.workspace, folder="" if folder == namespace else folder
-            ),
+            workspace=dataclasses.replace(record.workspace, folder=folder if moves else ""),
             writeback=dataclasses.replace(record.writeback, asset_id=""),
         )
 

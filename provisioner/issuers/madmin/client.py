@@ -15,6 +15,7 @@ from provisioner import errors, model
 from provisioner.issuers import signed
 from provisioner.issuers.madmin import codec
 
+_STRANGE = "what answers does not speak the admin API"
 _LIMIT = 8 << 20
 """Bytes that any answer but a listing of all may have."""
 _CODE = re.compile(rb"<Code>([A-Za-z0-9.]{1,80})</Code>")
@@ -68,7 +69,7 @@ class AdminClient:
             body = self._cipher.decrypt(answer) if encrypted else answer
             return json.loads(body, object_hook=reduce)
         except (codec.Undecodable, ValueError, RecursionError) as exc:
-            raise _stranger(route, 200) from exc
+            raise errors.IssuerGarbled(_STRANGE, status=200, call=route) from exc
 
     def write(
         self,
@@ -123,11 +124,5 @@ def _meaning(route: str, answer: signed.Answer) -> errors.ReconcileError:
     if answer.status >= 500 and answer.status != 501:
         return errors.IssuerUnavailable("the admin API failed", **said)
     if not code:
-        return _stranger(route, answer.status)
+        return errors.IssuerRejected(_STRANGE, status=answer.status, call=route)
     return errors.IssuerRejected("the admin API refused", **said)
-
-
-def _stranger(route: str, status: int) -> errors.IssuerRejected:
-    return errors.IssuerRejected(
-        "what answers does not speak the admin API", status=status, call=route
-    )
