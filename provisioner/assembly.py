@@ -22,6 +22,8 @@ from provisioner import (
     reading,
     reconciler,
     resync,
+    revival,
+    reviving,
     s3,
     seal,
     sealing,
@@ -117,8 +119,15 @@ def assemble(
     prober = s3.S3Prober(
         endpoint=settings.s3_endpoint, region=settings.s3_region, bucket=settings.s3_bucket
     )
+    folders = workspace.CookiecutterWorkspaces(
+        output=settings.template_output_path,
+        template=settings.template_path,
+        uid=settings.workspace_uid,
+        gid=settings.workspace_gid,
+    )
     steps = _steps(
         settings,
+        folders=folders,
         dpp=reader,
         records=kept.records,
         issuer=issuer,
@@ -131,6 +140,7 @@ def assemble(
         asks=kept.asks,
         rules=_rules(settings),
         clock=clock,
+        restored_at=lambda: kept.flags.get(revival.RESTORED_AT),
     )
     reconciles = reconciler.Reconciler(
         readings=readings,
@@ -142,6 +152,13 @@ def assemble(
         steps=steps,
         clock=clock,
         metrics=metrics,
+        reviving=reviving.Reviving(
+            objects=objects,
+            folders=folders,
+            issuer=issuer,
+            clock=clock,
+            grace_seconds=settings.rotation_grace_seconds,
+        ),
         verify_hours=settings.verify_hours,
         checkpoint=checkpoint,
     )
@@ -230,6 +247,7 @@ def _role_step(settings: Settings, issuer: ports.Issuer) -> role.RoleStep:
 def _steps(
     settings: Settings,
     *,
+    folders: ports.Workspaces,
     dpp: portal.HttpPortal,
     records: ports.Records,
     issuer: ports.Issuer,
@@ -238,12 +256,6 @@ def _steps(
 ) -> tuple[protocol.Step, ...]:
     """List the steps in the order in which they make; they release backwards."""
     bucket = settings.s3_bucket
-    folders = workspace.CookiecutterWorkspaces(
-        output=settings.template_output_path,
-        template=settings.template_path,
-        uid=settings.workspace_uid,
-        gid=settings.workspace_gid,
-    )
     purges = settings.on_delete.value == "purge"
     return (
         purge.PurgeStep(

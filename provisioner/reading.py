@@ -6,10 +6,10 @@ The reconciler acts on it, the observer shows it, and resync compares its digest
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from provisioner import grants, model, names, plan, ports
+from provisioner import grants, model, names, plan, ports, revival
 
 
 class Readings:
@@ -23,7 +23,9 @@ class Readings:
         asks: ports.Asks,
         rules: plan.Rules,
         clock: ports.Clock,
+        restored_at: Callable[[], str | None] = lambda: None,
     ) -> None:
+        self._restored_at = restored_at
         self._portal = portal
         self._records = records
         self._asks = asks
@@ -54,7 +56,7 @@ class Readings:
         for producer in view.producers if view else ():
             known = self._records.load(model.Key.product(producer.id))
             if known is not None and known.prefix:
-                namespaces[producer.id] = known.namespaces
+                namespaces[producer.id] = _open_to_consumers(known, producer)
             elif known is None and foreseeing:
                 namespaces[producer.id] = (producer.namespace,)
         wanted = plan.desired(
@@ -95,7 +97,8 @@ class Readings:
         if known is None:
             first = model.Record(key=wanted.key, namespace=product.namespace, name=product.name)
             if wanted.phase is not model.Phase.GONE:
-                return first
+                older = revival.may_be_older(self._restored_at(), self._clock())
+                return dataclasses.replace(first, restored=older)
             ours = self._rules.finalizer in (product.finalizers or ())
             return _as_if_provisioned(first) if ours else None
         bears = known.prefix or known.workspace.rendered or known.credentials.principal
@@ -105,6 +108,17 @@ class Readings:
         left = model.Former(namespace=known.namespace, closed=True)
         former = (*known.former, left) if names.is_namespace(known.namespace) else known.former
         return dataclasses.replace(known, namespace=product.namespace, former=former)
+
+
+def _open_to_consumers(known: model.Record, producer: model.Product) -> tuple[str, ...]:
+    """Return the namespaces of a producer in which its consumers may be granted something.
+
+    Of a record that came out of a backup only the name that the portal gives the producer: other
+    prefixes may have become somebody else's since.
+    """
+    if not known.restored:
+        return known.namespaces
+    return tuple(each for each in known.namespaces if each == producer.namespace)
 
 
 def _as_if_provisioned(record: model.Record) -> model.Record:

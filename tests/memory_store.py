@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from provisioner import errors, model, ports
+from provisioner import errors, model, ports, revival
 from tests import memory_queue
 
 SettableClock = memory_queue.SettableClock
@@ -212,11 +212,21 @@ class MemoryHistory:
             return total - len(state.deliveries) - len(state.outcomes)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Backup:
+    """What the store held at one moment, as far as a backup takes it."""
+
+    records: Mapping[model.Key, model.Record]
+    links: Mapping[model.Key, tuple[model.Link, ...]]
+    asks: Mapping[tuple[model.Key, model.Ask], datetime]
+    flags: Mapping[str, str]
+
+
 class MemoryStore:
     """Hold the doubles of one store and its queue."""
 
     def __init__(self, *, clock: ports.Clock, lease_seconds: float = 30.0) -> None:
-        state = memory_queue.State(clock, lease_seconds)
+        self._state = state = memory_queue.State(clock, lease_seconds)
         self.queue = memory_queue.MemoryWorkqueue(state)
         self.inbox = MemoryInbox(state)
         self.records = MemoryRecords(state)
@@ -224,3 +234,25 @@ class MemoryStore:
         self.asks = MemoryAsks(state, self.queue)
         self.flags = MemoryFlags(state)
         self.history = MemoryHistory(state)
+
+    def backup(self) -> Backup:
+        """Copy what a backup takes."""
+        state = self._state
+        return Backup(
+            records=dict(state.records),
+            links=dict(state.links),
+            asks=dict(state.asks),
+            flags=dict(state.flags),
+        )
+
+    def restore(self, taken: Backup) -> None:
+        """Hold what a backup brings back, and nothing else."""
+        state = self._state
+        state.queue.clear()
+        state.deliveries.clear()
+        state.outcomes.clear()
+        state.records = {key: revival.mark(record) for key, record in taken.records.items()}
+        state.links = dict(taken.links)
+        state.asks = {each: at for each, at in taken.asks.items() if each[1] in revival.ASKS}
+        state.flags = {name: text for name, text in taken.flags.items() if name in revival.FLAGS}
+        state.flags[revival.RESTORED_AT] = state.clock().isoformat()

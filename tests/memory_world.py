@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from provisioner import grants, model, observer, plan, reading, reconciler, telemetry, worker
+from provisioner import (
+    grants,
+    model,
+    observer,
+    plan,
+    reading,
+    reconciler,
+    revival,
+    reviving,
+    telemetry,
+    worker,
+)
 from provisioner.steps import (
     adopt,
     credentials,
@@ -87,6 +98,7 @@ class MemoryWorld:
                 bucket=BUCKET, scope=scope, allowed_locations=allowed_locations, finalizer="ours"
             ),
             clock=self.clock,
+            restored_at=lambda: self.store.flags.get(revival.RESTORED_AT),
         )
         self.observer = observer.Observer(readings, steps=steps, clock=self.clock)
         self.reconciler = reconciler.Reconciler(
@@ -99,6 +111,13 @@ class MemoryWorld:
             steps=steps,
             clock=self.clock,
             metrics=self.metrics,
+            reviving=reviving.Reviving(
+                objects=self.objects,
+                folders=self.folders,
+                issuer=self.issuer,
+                clock=self.clock,
+                grace_seconds=GRACE_SECONDS,
+            ),
             verify_hours=verify_hours,
             checkpoint=self._note,
         )
