@@ -50,7 +50,7 @@ class Workspaces(Protocol):
         """
 
     def lying(self, product_id: str) -> tuple[str, ...]:
-        """Return the names under which folders of a product lie; it reads every account there is."""
+        """Return the names under which folders of a product lie, by reading every account."""
 
     def names_key(self, namespace: str, product_id: str) -> str:
         """Return the id of the key that `.env` names; empty where it names none, or cannot be read.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from provisioner import errors, migrations, ports
 from provisioner.seal import Seal
-from provisioner.store import database, places, records, sealed, times
+from provisioner.store import database, places, records, sealed, times, transfer
 from provisioner.store.asks import SqlAsks
 from provisioner.store.flags import SqlFlags
 from provisioner.store.history import SqlHistory
@@ -20,6 +20,8 @@ from provisioner.store.links import SqlLinks
 
 Seals = sealed.Seals
 exists = places.exists
+reading, restore, held = transfer.reading, transfer.restore, transfer.held
+knows = migrations.knows
 version, migrate = database.version, database.migrate
 NEWEST = migrations.HEAD
 SealSource = Seal | Callable[[bool], Seal]

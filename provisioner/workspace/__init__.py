@@ -69,7 +69,7 @@ class CookiecutterWorkspaces:
                 return None
 
     def lying(self, product_id: str) -> tuple[str, ...]:
-        """Return the names under which folders of a product lie; it reads every account there is."""
+        """Return the names under which folders of a product lie, by reading every account."""
         _check_id(product_id)
         with self._disk(product_id), contextlib.suppress(FileNotFoundError), self._opened() as root:
             return claims.lying(root, product_id)

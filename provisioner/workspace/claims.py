@@ -63,9 +63,11 @@ def read(root: ground.Tree, namespace: str) -> Claim | None:
 def lying(root: ground.Tree, product_id: str) -> tuple[str, ...]:
     """Return the names under which folders of a product lie."""
     try:
-        with root.own_folder(PRIVATE, make=False) as private:
-            with private.own_folder(_NAMES, make=False) as claims:
-                claimed = [name for name in claims.names() if names.is_namespace(name)]
+        with (
+            root.own_folder(PRIVATE, make=False) as private,
+            private.own_folder(_NAMES, make=False) as claims,
+        ):
+            claimed = [name for name in claims.names() if names.is_namespace(name)]
     except FileNotFoundError:
         return ()
     return tuple(name for name in claimed if owner(root, name) == product_id)
