@@ -90,7 +90,7 @@ class MemoryWorld:
             ),
             rename.FormerStep(self.objects, self.store.records, bucket=BUCKET),
         )
-        readings = reading.Readings(
+        self.readings = readings = reading.Readings(
             portal=self.portal,
             records=self.store.records,
             asks=self.store.asks,

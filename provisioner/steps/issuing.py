@@ -101,14 +101,15 @@ class Issuing:
     def _make_room(self, run: protocol.Run) -> None:
         """Delete one of several keys that wait in vain for a known one to be published.
 
-        They are a lost store's, or retire without a last day behind a current key that is dead.
-        `.env` names one of them, and as far as we know which one that one stays; else the oldest
-        goes.
+        They are a lost store's, or a current key that does not work and those that retire behind
+        it without a last day. `.env` names one of them; where we know which, that one stays, and
+        otherwise the oldest goes.
         """
         held, principal = run.record.credentials, protocol.principal(run.record)
         if held.current is not None and not held.doubted:
             return
         undated = {key.key_id for key in held.retiring if key.delete_after is None}
+        undated |= {held.current.id} if held.current else set()
         listed = self._issuer.list_keys(principal)
         unknown = {key.id for key in _unknown(listed, held)} if _store_was_lost(held) else set()
         waiting = [key.id for key in listed if key.id in undated | unknown]
