@@ -14,6 +14,7 @@ from provisioner import (
     assembly,
     clockwork,
     model,
+    ports,
     receiver,
     resync,
     signature,
@@ -49,11 +50,14 @@ class Service:
     def __init__(self, parts: assembly.Parts) -> None:
         self.parts = parts
         settings = parts.settings
+        alone = parts.store.database.single_process
+        self._turns: ports.Turns = clockwork.Alone() if alone else parts.store.turns
         self._resync_timer = clockwork.ResyncTimer(
             parts.resync.run,
             flags=parts.store.flags,
             clock=parts.clock,
             every_seconds=settings.resync_seconds,
+            turns=self._turns,
         )
         self._sweep = sweep.Sweep(
             parts.issuer,
@@ -62,6 +66,7 @@ class Service:
             clock=parts.clock,
             hours=settings.verify_hours,
             metrics=parts.metrics,
+            turns=self._turns,
         )
         timers = clockwork.Timers(
             queue=parts.queue,
@@ -103,6 +108,7 @@ class Service:
         ticks: dict[str, Callable[[], object]] = {
             "timers": timers.tick,
             "resync": self._resync_timer.tick,
+            "turns": self._turns.keep,
         }
         return ticks if self.parts.observes else {**ticks, "sweep": self._sweep.tick}
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from provisioner import errors, model, ports, revival
@@ -188,6 +188,37 @@ class MemoryFlags:
                 self._state.flags[name] = value
 
 
+class MemoryTurns:
+    """Take turns, for one process of several."""
+
+    def __init__(self, state: memory_queue.State) -> None:
+        self._state = state
+        self._held: set[str] = set()
+
+    def take(self, name: str, *, urgent: bool = False) -> bool:
+        now, turns = self._state.clock(), self._state.turns
+        owner, held_until, due_at = turns.get(name, (None, now, now))
+        if (owner is not None and held_until > now) or (due_at > now and not urgent):
+            return False
+        turns[name] = (self, now + timedelta(seconds=30), due_at)
+        self._held.add(name)
+        return True
+
+    def keep(self) -> None:
+        now, turns = self._state.clock(), self._state.turns
+        for name in self._held:
+            if turns[name][0] is self:
+                turns[name] = (self, now + timedelta(seconds=30), turns[name][2])
+
+    def end(self, name: str, *, again_seconds: float | None) -> None:
+        now, turns = self._state.clock(), self._state.turns
+        self._held.discard(name)
+        owner, _, due_at = turns[name]
+        if owner is self:
+            again = due_at if again_seconds is None else now + timedelta(seconds=again_seconds)
+            turns[name] = (None, now, again)
+
+
 class MemoryHistory:
     """Show what arrived and what came of it."""
 
@@ -234,6 +265,11 @@ class MemoryStore:
         self.asks = MemoryAsks(state, self.queue)
         self.flags = MemoryFlags(state)
         self.history = MemoryHistory(state)
+        self.turns = MemoryTurns(state)
+
+    def another_process_turns(self) -> MemoryTurns:
+        """Return the turns as another process of the same store takes them."""
+        return MemoryTurns(self._state)
 
     def backup(self) -> Backup:
         """Copy what a backup takes."""

@@ -16,7 +16,7 @@ from provisioner import errors
 if TYPE_CHECKING:
     from alembic import config
 
-HEAD = "0002"
+HEAD = "0003"
 
 
 def current(connection: sqlalchemy.Connection) -> str | None:

@@ -20,6 +20,7 @@ from provisioner.ports.store import (
     Inbox,
     Links,
     Records,
+    Turns,
     WakeUps,
     Workqueue,
 )
@@ -44,6 +45,7 @@ __all__ = [
     "Prober",
     "Records",
     "Roles",
+    "Turns",
     "WakeUps",
     "Workqueue",
     "WorkspaceSpec",

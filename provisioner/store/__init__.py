@@ -17,6 +17,7 @@ from provisioner.store.flags import SqlFlags
 from provisioner.store.history import SqlHistory
 from provisioner.store.inbox import SqlInbox
 from provisioner.store.links import SqlLinks
+from provisioner.store.turns import SqlTurns
 
 Seals = sealed.Seals
 exists = places.exists
@@ -39,6 +40,7 @@ class Store:
     asks: SqlAsks
     flags: SqlFlags
     history: SqlHistory
+    turns: SqlTurns
     sealed: sealed.SqlSealed
 
     def seals(self) -> Seals:
@@ -83,6 +85,7 @@ def open_store(
         asks=SqlAsks(base, clock=clock),
         flags=SqlFlags(base),
         history=SqlHistory(base),
+        turns=SqlTurns(base),
         sealed=sealed.SqlSealed(base, seal),
     )
 

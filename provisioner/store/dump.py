@@ -21,8 +21,9 @@ from provisioner.seal import Seal
 from provisioner.store import codec, flags, schema
 
 KEPT = ("records", "links", "asks", "flags")
-LEFT = ("queue", "queue_ports", "deliveries", "outcomes")
+LEFT = ("queue", "queue_ports", "turns", "deliveries", "outcomes")
 """Who works on what, and what has happened: nothing follows from either after a restore."""
+_OF_STARTS = ("flags", "turns")
 Row = tuple[str, Mapping[str, Any]]
 _AT_ONCE = 200
 _records = schema.records
@@ -44,9 +45,9 @@ def read(connection: sqlalchemy.Connection) -> Iterator[Row]:
 
 
 def count(connection: sqlalchemy.Connection) -> int:
-    """Count the rows of all tables but the flags, which every start writes."""
+    """Count the rows of all tables but flags and turns, which every start writes."""
     there = set(sqlalchemy.inspect(connection).get_table_names())
-    asked = [each for each in (*KEPT, *LEFT) if each in there and each != "flags"]
+    asked = [each for each in (*KEPT, *LEFT) if each in there and each not in _OF_STARTS]
     counting = sqlalchemy.func.count()
     return sum(
         connection.scalar(select(counting).select_from(sqlalchemy.table(name))) or 0
