@@ -129,10 +129,13 @@ class ResyncTimer:
         self._next_at = now + self._every
         try:
             self._run()
-        except errors.ReconcileError:
+        except errors.ReconcileError as error:
             delay = backoff.backoff_seconds(self._failures, jitter=random.random)
             self._failures += 1
-            self._next_at = min(self._next_at, now + timedelta(seconds=delay))
+            sooner = min(self._every, timedelta(seconds=delay))
+            asked = error.delay_seconds if isinstance(error, errors.TemporaryError) else None
+            # What the portal asks for is a least one, however often it is resynced otherwise.
+            self._next_at = now + max(sooner, timedelta(seconds=asked or 0.0))
         else:
             self._failures = 0
         return (self._next_at - self._clock()).total_seconds()

@@ -216,3 +216,15 @@ def test_a_resync_that_fails_is_tried_again_soon_by_whoever_is_first() -> None:
     world.clock.advance(5)
     assert second.tick()
     assert not first.tick()
+
+
+def test_a_portal_that_asks_for_time_gets_it_from_the_resync_too() -> None:
+    world = World()
+    world.failure = errors.RateLimited("later", delay_seconds=600)
+    world.resync.tick()
+    world.clock.advance(599)
+    world.resync.tick()
+    assert world.runs == 1
+    world.clock.advance(2)
+    world.resync.tick()
+    assert world.runs == 2

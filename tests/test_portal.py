@@ -622,6 +622,29 @@ def test_a_long_wait_is_left_to_the_queue(asked: str, delay: float, sleeps: Slee
     assert sleeps == []
 
 
+def test_after_a_429_no_call_of_any_kind_asks_before_its_time(sleeps: Sleeps) -> None:
+    script = Scripted((429, refusal(), {"retry-after": "120"}), EMPTY)
+    now = [0.0]
+    portal = HttpPortal(
+        base_url="http://portal.test",
+        transport=httpx.MockTransport(script),
+        sleep=sleeps,
+        clock=lambda: now[0],
+    )
+    with pytest.raises(errors.RateLimited):
+        portal.products()
+    for call in (portal.products, lambda: portal.view(KEY), lambda: portal.consumers(KEY, FOREIGN)):
+        now[0] += 20.0
+        with pytest.raises(errors.RateLimited) as limited:
+            call()
+        assert limited.value.delay_seconds == 120.0 - now[0]
+    assert len(script.requests) == 1
+    now[0] = 117.0
+    assert portal.products() == ()
+    assert sleeps == [3.0]
+    portal.close()
+
+
 @pytest.mark.parametrize("asked", ["soon", "-3", "Fri, 31 Dec 1999 23:59:59 GMT", "\u0663"])
 def test_a_wait_that_is_no_number_is_our_own(asked: str, sleeps: Sleeps) -> None:
     headers = {b"retry-after": asked.encode()}

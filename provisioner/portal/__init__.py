@@ -54,6 +54,7 @@ class HttpPortal:
             timeout_seconds=timeout_seconds,
             attempts=attempts,
             sleep=sleep,
+            clock=clock,
         )
         self._modern = modern.ModernApi(self._client)
         self._dialects = dialects.Dialects(
