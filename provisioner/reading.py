@@ -32,17 +32,21 @@ class Readings:
         self._rules = rules
         self._clock = clock
 
-    def view(self, key: model.Key) -> model.PortalView | None:
+    def view(
+        self, key: model.Key, listed: Mapping[str, model.Product] | None = None
+    ) -> model.PortalView | None:
         """Read the portal."""
-        return self._portal.view(key)
+        return self._portal.view(key, listed=listed)
 
     def asked(self, key: model.Key) -> Mapping[model.Ask, datetime]:
         """Read what a person asked for."""
         return self._asks.of(key)
 
-    def desired(self, key: model.Key) -> model.Desired:
-        """Read the portal and compute what the product should have."""
-        return self.judged(key, self.view(key))
+    def desired(
+        self, key: model.Key, listed: Mapping[str, model.Product] | None = None
+    ) -> model.Desired:
+        """Read the portal, but for what was just listed; compute what the product should have."""
+        return self.judged(key, self.view(key, listed))
 
     def judged(
         self, key: model.Key, view: model.PortalView | None, *, foreseeing: bool = False

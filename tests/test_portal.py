@@ -145,6 +145,16 @@ def test_finalizers_are_known_where_the_product_has_them(version: str, known: bo
 
 
 @pytest.mark.parametrize("version", ["0.4.2", "main"])
+def test_a_list_says_of_a_product_what_its_page_says(version: str) -> None:
+    portal = a_portal(RecordedPortal(version))
+    key = _key_of(version, "snapshot_get_product")
+    view = portal.view(key)
+    assert view is not None
+    (listed,) = (each for each in portal.products() if each.id == key.id)
+    assert listed == view.product
+
+
+@pytest.mark.parametrize("version", ["0.4.2", "main"])
 def test_a_view_holds_ports_and_the_assets_linked_to_them(version: str) -> None:
     key = _key_of(version, "snapshot_get_product")
     view = a_portal(RecordedPortal(version)).view(key)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import pytest
 
@@ -39,8 +39,10 @@ class World:
         self.waits.append(seconds)
         self.on_wait()
 
-    def desired(self, key: model.Key) -> model.Desired:
-        view = self.portal.view(key)
+    def desired(
+        self, key: model.Key, listed: Mapping[str, model.Product] | None = None
+    ) -> model.Desired:
+        view = self.portal.view(key, listed=listed)
         rules = plan.Rules(bucket="lake")
         return plan.desired(key, view, rules=rules, namespaces={}, now=self.clock())
 
@@ -336,3 +338,14 @@ def test_a_resync_gives_up_on_a_portal_that_says_later_for_ever() -> None:
     with pytest.raises(errors.RateLimited):
         world.resync.run()
     assert world.waits == [1.0] * 5
+
+
+def test_a_list_that_says_less_than_the_pages_has_nothing_done_for_nothing() -> None:
+    world = World(3)
+    said = world.portal.products
+
+    def less() -> tuple[model.Product, ...]:
+        return tuple(dataclasses.replace(each, finalizers=None) for each in said())
+
+    world.portal.products = less  # type: ignore[method-assign]
+    assert world.resync.run().queued == 0
