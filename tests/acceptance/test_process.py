@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
 import os
 import signal
 import socket
+import sqlite3
 import stat
 import subprocess
 from pathlib import Path
@@ -330,6 +332,38 @@ def test_a_restart_with_everything_in_order_touches_nothing(stand: Stand) -> Non
         stand.until(lambda: httpx.get(f"{stand.url}/readyz").status_code == 200, "readiness")
     assert {method for method, _ in stand.portal.requests} == {"GET"}
     assert mtimes(stand.products) == before
+
+
+def test_our_own_writes_come_back_as_events_and_settle(stand: Stand) -> None:
+    body = a_product("sales")
+    with stand.service(PROV_RESYNC_SECONDS="3600"):
+        httpx.post(f"{stand.running.url}/api/v2/data_products", json=body).raise_for_status()
+        stand.until(lambda: stand.ready("sales"), "the workspace")
+        stand.until(lambda: at_rest(stand), "the end of all echoes")
+        ours = {
+            call: count
+            for call, count in stand.portal.requests.items()
+            if call[0] != "GET" and call != ("POST", "/api/v2/data_products")
+        }
+        heard = stand.api("deliveries").json()["deliveries"]
+        assert len(heard) > len(ours) >= 3  # finalizer, lifecycle, asset; on both wires
+        assert set(ours.values()) == {1}, ours
+        before = reconciled(stand, "done")
+        assert before <= len(heard) + 1
+        stand.provisioner("reconcile", "sales")
+        stand.until(lambda: reconciled(stand, "done") > before, "one more look")
+        stand.until(lambda: at_rest(stand), "the end of what it caused")
+        assert reconciled(stand, "done") == before + 1
+        assert stand.api("deliveries").json()["deliveries"] == heard
+
+
+def at_rest(stand: Stand) -> bool:
+    """Tell whether every webhook was delivered and nothing waits or runs."""
+    webhooks = stand.portal.webhooks
+    with contextlib.closing(sqlite3.connect(stand.folder / "var/store.db")) as store:
+        quiet = webhooks.wait_quiet(0.0)
+        (queued,) = store.execute("SELECT count(*) FROM queue").fetchone()
+        return quiet and queued == 0 and webhooks.wait_quiet(0.0)
 
 
 def test_observing_touches_nothing(stand: Stand) -> None:
