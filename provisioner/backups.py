@@ -73,6 +73,8 @@ def _name(draft: Path, file: Path) -> None:
         file.hardlink_to(draft)
     except FileExistsError as exc:
         raise errors.PermanentError("the file is there already: see --force", file=file) from exc
+    except OSError:  # a file system without hard links; nothing was there when we began
+        draft.replace(file)
 
 
 def _sync(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import stat
@@ -137,6 +138,22 @@ def test_a_file_that_is_there_is_overwritten_only_by_force(
     assert command("backup", "b", "--force").exit_code == 0
     assert json.loads((tmp_path / "b").read_text().splitlines()[0])["version"] == 1
     assert [each.name for each in tmp_path.iterdir() if each.name.startswith(".")] == []
+
+
+def test_a_file_that_appears_meanwhile_stays_and_links_are_not_needed(
+    url: str, command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(url)
+    failure: OSError = FileExistsError(errno.EEXIST, "somebody was faster")
+
+    def link(*_: object) -> None:
+        raise failure
+
+    monkeypatch.setattr("os.link", link)
+    assert "there already" in str(command("backup", "b").exception)
+    failure = PermissionError(errno.EPERM, "no links here")
+    assert command("backup", "b").exit_code == 0
+    assert (tmp_path / "b").exists()
 
 
 def test_a_backup_that_fails_leaves_nothing(command: Command, tmp_path: Path) -> None:

@@ -9,15 +9,18 @@ import json
 import os
 import signal
 import socket
+import socketserver
 import sqlite3
 import stat
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from provisioner.demo import consumer, embedded_s3
+from provisioner.demo import consumer, embedded_s3, stage
 from provisioner.demo import portal as fake_portal
 from tests import canned_server
 from tests.acceptance import stand as stands
@@ -196,6 +199,57 @@ def test_it_starts_while_portal_and_engine_are_down_and_catches_up(stand: Stand)
         stand.until(lambda: "resync failed" in stand.log.read_text(), "a failed resync")
         stand.portal.faults.clear()
         stand.until(lambda: stand.ready("sales"), "the workspace")
+
+
+def test_it_starts_while_portal_s3_and_iam_are_all_down_and_works_once_they_are_there(
+    stand: Stand,
+) -> None:
+    stand.portal.state.create_product("sales", name="Sales")
+    stand.portal.faults.append(every_call_fails())
+    port = stage.free_port(0)
+    with stand.service(S3_ENDPOINT=f"http://127.0.0.1:{port}", PROV_ISSUER="auto"):
+        assert httpx.get(f"{stand.url}/healthz").status_code == 200
+        stand.until(lambda: "resync failed" in stand.log.read_text(), "a failed resync")
+        stand.portal.faults.clear()
+        stand.until(lambda: conditions(stand) == ["StorageUnavailable"], "the condition")
+        with forwarded(port, stand.s3.endpoint):
+            stand.until(lambda: stand.ready("sales"), "the workspace")
+            team = consumer.Workspace(stand.products / "sales")
+            assert team.put("sales/x", expected=200).as_expected
+
+
+@contextlib.contextmanager
+def forwarded(port: int, endpoint: str) -> Iterator[None]:
+    """Listen where nobody did, and pass on what comes."""
+    target = httpx.URL(endpoint)
+
+    class Passing(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection((target.host, target.port or 80)) as behind:
+                back = threading.Thread(target=_pour, args=(behind, self.request))
+                back.start()
+                _pour(self.request, behind)
+                back.join()
+
+    class Forwarder(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True
+        daemon_threads = True
+
+    with Forwarder(("127.0.0.1", port), Passing) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _pour(source: socket.socket, into: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            into.sendall(data)
+        into.shutdown(socket.SHUT_WR)
 
 
 def test_an_engine_that_is_down_is_a_condition_and_tried_again(stand: Stand) -> None:
