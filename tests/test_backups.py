@@ -25,6 +25,17 @@ from tests import opened_store
 pytest_plugins = ["tests.database_server"]
 
 SALES = opened_store.A
+_UNREADABLE: dict[str, object] = {
+    "key": f"product:{b.FINANCE}",
+    "kind": "product",
+    "namespace": "finance",
+    "phase": "active",
+    "settled_digest": "",
+    "next_at": None,
+    "verified_at": None,
+    "released_at": None,
+    "sealed": None,
+}
 Command = Callable[..., Result]
 
 
@@ -296,6 +307,8 @@ def rewritten(path: Path, table: str, row: dict[str, object]) -> None:
         ("flags", {"name": "x"}),
         ("flags", {"name": "x", "value": ["no text"]}),
         ("links", {"consumer": "x"}),
+        ("records", {**_UNREADABLE, "state": "{}"}),
+        ("records", {**_UNREADABLE, "state": "no JSON"}),
     ],
 )
 def test_rows_that_do_not_fit_are_refused_and_nothing_is_restored(
@@ -389,3 +402,20 @@ def test_a_lease_from_before_a_restore_is_lost(url: str, command: Command) -> No
     assert command("restore", "b", "--replace", "--yes").exit_code == 0
     with opened_store.serving(url) as (again, _), pytest.raises(errors.LeaseLost):
         again.records.save(opened_store.record(), lease)
+
+
+def test_a_store_without_tables_is_not_backed_up_and_a_newer_one_is_not_replaced(
+    url: str, command: Command, tmp_path: Path
+) -> None:
+    fill(url)
+    command("backup", "b")
+    empty = f"sqlite:///{tmp_path}/empty.db"
+    (tmp_path / "empty.db").touch()
+    assert "no store" in str(command("backup", "c", PROV_DATABASE_URL=empty).exception)
+    assert not (tmp_path / "c").exists()
+    engine = sqlalchemy.create_engine(url)
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text("UPDATE alembic_version SET version_num = '9999'"))
+    engine.dispose()
+    refused = command("restore", "b", "--replace", "--yes")
+    assert "newer version" in str(refused.exception)
