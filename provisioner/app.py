@@ -16,6 +16,7 @@ from provisioner import (
     engine,
     fleet,
     model,
+    ports,
     portwatch,
     receiver,
     resync,
@@ -52,11 +53,14 @@ class Service:
     def __init__(self, parts: assembly.Parts) -> None:
         self.parts = parts
         settings = parts.settings
+        alone = parts.store.database.single_process
+        self._turns: ports.Turns = clockwork.Alone() if alone else parts.store.turns
         self._resync_timer = clockwork.ResyncTimer(
             parts.resync.run,
             flags=parts.store.flags,
             clock=parts.clock,
             every_seconds=settings.resync_seconds,
+            turns=self._turns,
         )
         self._sweep = sweep.Sweep(
             parts.issuer,
@@ -65,6 +69,7 @@ class Service:
             clock=parts.clock,
             hours=settings.verify_hours,
             metrics=parts.metrics,
+            turns=self._turns,
         )
         self._fleet = fleet.Fleet(
             parts.store.records,
@@ -121,6 +126,7 @@ class Service:
             "timers": timers.tick,
             "resync": self._resync_timer.tick,
             "fleet": self._fleet.tick,
+            "turns": self._turns.keep,
         }
         if self.parts.observes:
             return ticks

@@ -25,6 +25,8 @@ from provisioner import (
     reading,
     reconciler,
     resync,
+    revival,
+    reviving,
     s3,
     seal,
     sealing,
@@ -153,6 +155,7 @@ def assemble(
         template=template.follows(
             automatically=settings.template_updates.value == "auto", clock=clock
         ),
+        restored_at=lambda: kept.flags.get(revival.RESTORED_AT),
     )
     reconciles = reconciler.Reconciler(
         readings=readings,
@@ -170,6 +173,13 @@ def assemble(
         steps=steps,
         clock=clock,
         metrics=metrics,
+        reviving=reviving.Reviving(
+            objects=objects,
+            folders=template.workspaces,
+            issuer=issuer,
+            clock=clock,
+            grace_seconds=settings.rotation_grace_seconds,
+        ),
         verify_hours=settings.verify_hours,
         checkpoint=checkpoint,
     )

@@ -10,7 +10,7 @@ import sys
 import click
 
 from provisioner import __version__
-from provisioner.commands import acting, looking, running, upgrading
+from provisioner.commands import acting, keeping, looking, running, upgrading
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -47,6 +47,8 @@ for _command in (
     acting.resync,
     acting.reseal,
     acting.migrate,
+    keeping.backup,
+    keeping.restore,
     looking.render,
 ):
     cli.add_command(_command)

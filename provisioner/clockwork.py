@@ -12,6 +12,9 @@ from datetime import datetime, timedelta
 
 from provisioner import backoff, errors, model, ports, resync, telemetry
 
+_RESYNC = "resync"
+_LOOK_EVERY = timedelta(seconds=5)
+"""How often it is asked whether another replica's turn is over."""
 _PRUNE_EVERY = timedelta(minutes=1)
 
 
@@ -61,8 +64,25 @@ class Timers:
         return bool(freed or due)
 
 
+class Alone:
+    """Have every turn: nobody else serves this store."""
+
+    def take(self, name: str, *, urgent: bool = False) -> bool:
+        """Take it."""
+        return True
+
+    def keep(self) -> None:
+        """Do nothing."""
+
+    def end(self, name: str, *, again_seconds: float | None) -> None:
+        """Do nothing."""
+
+
 class ResyncTimer:
-    """Resync at the start, periodically, and whenever somebody asks for it."""
+    """Resync at the start, periodically, and whenever somebody asks for it.
+
+    Of several replicas one does, when it is due for all of them together: a start is none.
+    """
 
     def __init__(
         self,
@@ -71,7 +91,9 @@ class ResyncTimer:
         flags: ports.Flags,
         clock: ports.Clock,
         every_seconds: float,
+        turns: ports.Turns,
     ) -> None:
+        self._turns = turns
         self._run = run
         self._flags = flags
         self._clock = clock
@@ -86,17 +108,34 @@ class ResyncTimer:
         wanted = self._flags.get(resync.WANTED) is not None
         if not wanted and self._next_at is not None and now < self._next_at:
             return False
-        self.begun = True
-        self._next_at = now + self._every
+        self.begun = True  # here, or where somebody else has the turn
+        if not self._turns.take(_RESYNC, urgent=wanted):
+            self._next_at = now + min(self._every, _LOOK_EVERY)
+            return False
+        again = None
+        try:
+            again = self._resync(now, wanted=wanted)
+        finally:
+            self._turns.end(_RESYNC, again_seconds=again)
+        return again is not None
+
+    def _resync(self, now: datetime, *, wanted: bool) -> float | None:
+        """Run once; return in how many seconds to run again, None where it was not needed."""
         if wanted:
+            if self._flags.get(resync.WANTED) is None:
+                return None  # another replica has heard it meanwhile
             # Cleared before, not after: who asks meanwhile gets one more.
             self._flags.put(resync.WANTED, None)
+        self._next_at = now + self._every
         try:
             self._run()
-        except errors.ReconcileError:
+        except errors.ReconcileError as error:
             delay = backoff.backoff_seconds(self._failures, jitter=random.random)
             self._failures += 1
-            self._next_at = min(self._next_at, now + timedelta(seconds=delay))
+            sooner = min(self._every, timedelta(seconds=delay))
+            asked = error.delay_seconds if isinstance(error, errors.TemporaryError) else None
+            # What the portal asks for is a least one, however often it is resynced otherwise.
+            self._next_at = now + max(sooner, timedelta(seconds=asked or 0.0))
         else:
             self._failures = 0
-        return True
+        return (self._next_at - self._clock()).total_seconds()

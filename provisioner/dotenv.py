@@ -19,6 +19,7 @@ PROFILE = "workspace"
 """Name of the profile in `.aws/`."""
 
 _VALUE = re.compile(r"[A-Za-z0-9/+=._:@%,-]*")
+_KEY_ID = re.compile(rb"^S3_ACCESS_KEY=([A-Za-z0-9]{1,128})$", re.MULTILINE)
 _INPUT_NAME = re.compile(r"[a-z0-9_]+")
 _URL = re.compile(r"s3://[A-Za-z0-9.-]+/[A-Za-z0-9/+=,.@_-]+/")
 
@@ -94,6 +95,12 @@ def secret_files(
         files[".env.local"] = _lines(_environment(shared, local))
     files[".env"] = _lines(_environment(shared, place))
     return files
+
+
+def named_key(data: bytes) -> str:
+    """Return the key id in an `.env` that anybody may have written; empty where it has none."""
+    found = _KEY_ID.search(data)
+    return found.group(1).decode("ascii") if found else ""
 
 
 def ports_json(outputs: Iterable[str], inputs: Iterable[Input]) -> str:

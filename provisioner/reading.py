@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from provisioner import grants, model, names, plan, ports
+from provisioner import grants, model, names, plan, ports, revival
 
 
 class Readings:
@@ -25,7 +25,9 @@ class Readings:
         rules: plan.Rules,
         clock: ports.Clock,
         template: Callable[[], str] = lambda: "",
+        restored_at: Callable[[], str | None] = lambda: None,
     ) -> None:
+        self._restored_at = restored_at
         self._portal = portal
         self._records = records
         self._asks = asks
@@ -34,17 +36,21 @@ class Readings:
         self._clock = clock
         self._template = template
 
-    def view(self, key: model.Key) -> model.PortalView | None:
+    def view(
+        self, key: model.Key, listed: Mapping[str, model.Product] | None = None
+    ) -> model.PortalView | None:
         """Read the portal."""
-        return self._portal.view(key)
+        return self._portal.view(key, listed=listed)
 
     def asked(self, key: model.Key) -> Mapping[model.Ask, datetime]:
         """Read what a person asked for."""
         return self._asks.of(key)
 
-    def desired(self, key: model.Key) -> model.Desired:
-        """Read the portal and compute what the product should have."""
-        return self.judged(key, self.view(key))
+    def desired(
+        self, key: model.Key, listed: Mapping[str, model.Product] | None = None
+    ) -> model.Desired:
+        """Read the portal, but for what was just listed; compute what the product should have."""
+        return self.judged(key, self.view(key, listed))
 
     def judged(
         self, key: model.Key, view: model.PortalView | None, *, foreseeing: bool = False
@@ -58,7 +64,7 @@ class Readings:
         for producer in view.producers if view else ():
             known = self._records.load(model.Key.product(producer.id))
             if known is not None and known.prefix:
-                namespaces[producer.id] = known.namespaces
+                namespaces[producer.id] = _open_to_consumers(known, producer)
             elif known is None and foreseeing:
                 namespaces[producer.id] = (producer.namespace,)
         wanted = plan.desired(
@@ -107,7 +113,8 @@ class Readings:
         if known is None:
             first = model.Record(key=wanted.key, namespace=product.namespace, name=product.name)
             if wanted.phase is not model.Phase.GONE:
-                return first
+                older = revival.may_be_older(self._restored_at(), self._clock())
+                return dataclasses.replace(first, restored=older)
             ours = self._rules.finalizer in (product.finalizers or ())
             return _as_if_provisioned(first) if ours else None
         bears = known.prefix or known.workspace.rendered or known.credentials.principal
@@ -117,6 +124,17 @@ class Readings:
         left = model.Former(namespace=known.namespace, closed=True)
         former = (*known.former, left) if names.is_namespace(known.namespace) else known.former
         return dataclasses.replace(known, namespace=product.namespace, former=former)
+
+
+def _open_to_consumers(known: model.Record, producer: model.Product) -> tuple[str, ...]:
+    """Return the namespaces of a producer in which its consumers may be granted something.
+
+    Of a record that came out of a backup only the name that the portal gives the producer: other
+    prefixes may have become somebody else's since.
+    """
+    if not known.restored:
+        return known.namespaces
+    return tuple(each for each in known.namespaces if each == producer.namespace)
 
 
 def _as_if_provisioned(record: model.Record) -> model.Record:

@@ -12,8 +12,8 @@ from datetime import datetime
 
 from provisioner import (
     applying,
+    blind,
     errors,
-    grants,
     ledger,
     model,
     names,
@@ -21,6 +21,7 @@ from provisioner import (
     ports,
     reading,
     resync,
+    reviving,
     telemetry,
     verifying,
 )
@@ -49,6 +50,7 @@ class Reconciler:
         steps: Sequence[protocol.Step],
         clock: ports.Clock,
         metrics: telemetry.Metrics,
+        reviving: reviving.Reviving,
         verify_hours: int = 24,
         checkpoint: Callable[[str], None] = no_checkpoint,
     ) -> None:
@@ -64,6 +66,7 @@ class Reconciler:
         self._verifying = verifying.Verifying(
             hours=verify_hours, steps=steps, clock=clock, metrics=metrics
         )
+        self._reviving = reviving
         self._clock = clock
         self._metrics = metrics
         self._checkpoint = checkpoint
@@ -131,36 +134,18 @@ class Reconciler:
         checkpoint: Callable[[str], None],
     ) -> model.Outcome:
         """Release nothing while the portal cannot be read, but end what the clock has ended."""
-        record, now = self._records.load(lease.key), self._clock()
+        record = self._records.load(lease.key)
         if record is not None and record.released_at is None:
-            wanted = model.Desired(
-                key=lease.key,
-                phase=record.phase,
-                product=None,
-                grants=grants.not_ended(record.grants, now),
-                refusals=dict.fromkeys(
-                    (grant.port_id for grant in record.grants), model.EndReason.EXPIRED
-                ),
-                asks=self._readings.asked(lease.key),
-            )
+            wanted = blind.wanted(record, self._readings.asked(lease.key), self._clock())
             run = self._begun(wanted, record, lease, checkpoint)
-            # Without a digest the last run stopped in between: what is open is not known.
-            unsure = not record.credentials.policy_digest
-            unsure = unsure or bool(record.role.name and not record.role.policy_digest)
-            if wanted.grants != record.grants or unsure or model.Ask.COMPROMISED in wanted.asks:
+            if blind.must_act(record, wanted):
                 try:
                     self._ledger.note_access(run)
                     self._applying.withdraw(run, applying.Progress())
                 except errors.PermanentError as refused:
                     _log.error("a grant that has ended stays open", reason=str(refused))
             if isinstance(error, errors.PermanentError):
-                found = [obstacles.condition(error.condition, str(error), now), *record.conditions]
-                run.save(
-                    conditions=obstacles.since(found, record.conditions),
-                    settled_digest="",
-                    failed=True,
-                    next_at=grants.next_end(wanted.grants, now),
-                )
+                run.save(**blind.noted(error, run.record, wanted, self._clock()))
         if isinstance(error, errors.TemporaryError):
             raise error
         return model.Outcome(key=lease.key, status="condition", message=str(error))
@@ -177,6 +162,7 @@ class Reconciler:
             if run.desired.phase is not model.Phase.GONE:
                 names.check_namespace(run.record.namespace)
             self._ledger.note_access(run)
+            self._revive(run)
             self._applying.withdraw(run, progress)
             for found in self._verifying.looks(run) if deep else (False,):
                 if found:
@@ -197,6 +183,13 @@ class Reconciler:
         )
         self._asks.forget(_answered(run), lease)
         return self._outcome(run, "done", progress.applied, "")
+
+    def _revive(self, run: protocol.Run) -> None:
+        """Compare what came out of a backup with the world before anything follows from it."""
+        before = run.record
+        self._reviving.revive(run)
+        if before.restored and run.record.key.produces:
+            self._tell_consumers(run.desired)
 
     def _make(self, run: protocol.Run, lease: model.Lease, progress: applying.Progress) -> None:
         """Observe, then plan and apply step by step."""

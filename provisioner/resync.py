@@ -7,13 +7,16 @@ back empty releases nothing, and neither does one that would release too much at
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
 from provisioner import errors, model, ports, telemetry
 
 WANTED, CONFIRMED, MASS_DELETION = "resync_wanted", "deletions_confirmed", "mass_deletion"
+_TRIES = 5
+_LONGEST_WAIT_SECONDS = 60.0
 _ALWAYS_ALLOWED = 5
 _ALLOWED_SHARE = 0.10
 _log = telemetry.Log(__name__)
@@ -22,8 +25,10 @@ _log = telemetry.Log(__name__)
 class Desires(Protocol):
     """Compute what one product should have now."""
 
-    def desired(self, key: model.Key) -> model.Desired:
-        """Read the portal and compute what the product should have."""
+    def desired(
+        self, key: model.Key, listed: Mapping[str, model.Product] | None = None
+    ) -> model.Desired:
+        """Read the portal, but for what was just listed; compute what the product should have."""
 
 
 class Digests(Protocol):
@@ -56,7 +61,9 @@ class Resync:
         queue: ports.Workqueue,
         flags: ports.Flags,
         metrics: telemetry.Metrics,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._sleep = sleep
         self._portal = portal
         self._desires = desires
         self._digests = digests
@@ -85,7 +92,9 @@ class Resync:
         emptied = bool(going) and not products
         going |= self._leaving_explorations(known, explorations)
         guarded = not self._may_release(len(going), len(known), empty=emptied)
-        keys = [key for key in sorted(listed) if key not in going and self._differs(key, known)]
+        pages = {key.id: product for key, product in products.items()}
+        staying = (key for key in sorted(listed) if key not in going)
+        keys = [key for key in staying if self._patiently(key, known, pages)]
         if not guarded:
             keys += sorted(going)  # each is confirmed by its own GET in its reconcile
         self._queue.touch(keys, model.Priority.RESYNC)
@@ -120,19 +129,45 @@ class Resync:
         except errors.ReconcileError:
             return set()
 
-    def _differs(self, key: model.Key, known: Mapping[model.Key, str]) -> bool:
-        """Tell whether the portal now wants something else than was settled."""
+    def _patiently(
+        self, key: model.Key, known: Mapping[model.Key, str], pages: Mapping[str, model.Product]
+    ) -> bool:
+        """Compare one product; wait where the portal asks for it, rather than begin anew later.
+
+        A portal that is asked for thousands of products may tell us more than once.
+        """
+        for _ in range(_TRIES):
+            try:
+                return self._differs(key, known, pages)
+            except errors.RateLimited as limited:
+                seconds = limited.delay_seconds or 1.0
+                if seconds > _LONGEST_WAIT_SECONDS:
+                    raise
+                self._sleep(seconds)
+        return self._differs(key, known, pages)
+
+    def _differs(
+        self, key: model.Key, known: Mapping[model.Key, str], pages: Mapping[str, model.Product]
+    ) -> bool:
+        """Tell whether the portal now wants something else than was settled.
+
+        By the listed products, which saves a request for most; only where that differs, by their
+        own pages: a portal that lists less than a page says must not have us work for nothing.
+        """
         settled = known.get(key, "")
         if not settled:
             return True
         try:
-            wanted = self._desires.desired(key)
+            if self._desires.desired(key, pages).digest == settled:
+                return False
+            return self._desires.desired(key).digest != settled
         except errors.PermanentError:
             return True  # its own reconcile will say why
+        except errors.RateLimited:
+            raise
         except errors.TemporaryError:
             self._portal.products()  # raises where it is not this product alone that fails
             return True
-        return wanted.digest != settled
 
     def _may_release(self, going: int, known: int, *, empty: bool) -> bool:
         """Tell whether that many products may go; the guard is lifted once, by a person."""

@@ -12,6 +12,7 @@ from typing import Protocol
 from provisioner import backoff, errors, model, ports, telemetry
 
 FOREIGN, SWEPT = "foreign_principals", "swept_at"
+_SWEEP = "sweep"
 _PAGE = 500
 _NAMED = 10
 _AFTER_START = timedelta(seconds=60)
@@ -37,7 +38,9 @@ class Sweep:
         clock: ports.Clock,
         hours: float,
         metrics: telemetry.Metrics,
+        turns: ports.Turns,
     ) -> None:
+        self._turns = turns
         self._issuer = issuer
         self._records = records
         self._flags = flags
@@ -54,6 +57,18 @@ class Sweep:
             self._next_at = self._first(now)
         if now < self._next_at:
             return
+        if not self._turns.take(_SWEEP):
+            # Whoever has it says in the store what was found.
+            self._next_at = max(self._first(now), now + _AFTER_START)
+            return
+        try:
+            self._sweep(now)
+        finally:
+            seconds = (self._next_at - self._clock()).total_seconds()
+            self._turns.end(_SWEEP, again_seconds=max(seconds, 0.0))
+
+    def _sweep(self, now: datetime) -> None:
+        """Sweep, and say when to do it again."""
         try:
             self.run()
         except errors.StoreUnavailable:
@@ -110,5 +125,5 @@ def _said(names: tuple[str, ...]) -> str | None:
 
 
 def _whole() -> float:
-    """Return no jitter: one process sweeps."""
+    """Return no jitter: one process at a time sweeps."""
     return 1.0

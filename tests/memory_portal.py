@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import uuid
+from collections.abc import Mapping
 
 from provisioner import errors, model
 
@@ -54,13 +55,17 @@ class MemoryPortal:
     def _listed(self, kind: model.Kind) -> tuple[model.Product, ...]:
         return tuple(view.product for key, view in self.views.items() if key.kind is kind)
 
-    def view(self, key: model.Key) -> model.PortalView | None:
+    def view(
+        self, key: model.Key, *, listed: Mapping[str, model.Product] | None = None
+    ) -> model.PortalView | None:
         self._maybe_fail()
         if key.kind is model.Kind.EXPLORATION and not self.knows_explorations:
             raise errors.PortalUnavailable("the portal has no such route")
         if key in self.failures:
             raise self.failures[key]
-        return self.views.get(key)
+        view = self.views.get(key)
+        page = (listed or {}).get(key.id)
+        return dataclasses.replace(view, product=page) if view and page else view
 
     def consumers(self, producer: model.Key, port_id: str) -> tuple[model.Link, ...]:
         self._maybe_fail()

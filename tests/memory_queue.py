@@ -61,6 +61,7 @@ class State:
         self.asks: dict[tuple[model.Key, model.Ask], datetime] = {}
         self.links: dict[model.Key, tuple[model.Link, ...]] = {}
         self.flags: dict[str, str] = {}
+        self.turns: dict[str, tuple[object | None, datetime, datetime]] = {}
         self.deliveries: list[Mapping[str, Any]] = []
         self.outcomes: list[tuple[model.Key, Mapping[str, Any]]] = []
 

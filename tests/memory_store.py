@@ -8,10 +8,10 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from provisioner import errors, model, ports
+from provisioner import errors, model, ports, revival
 from tests import memory_contracts, memory_queue
 
 SettableClock = memory_queue.SettableClock
@@ -188,6 +188,37 @@ class MemoryFlags:
                 self._state.flags[name] = value
 
 
+class MemoryTurns:
+    """Take turns, for one process of several."""
+
+    def __init__(self, state: memory_queue.State) -> None:
+        self._state = state
+        self._held: set[str] = set()
+
+    def take(self, name: str, *, urgent: bool = False) -> bool:
+        now, turns = self._state.clock(), self._state.turns
+        owner, held_until, due_at = turns.get(name, (None, now, now))
+        if (owner is not None and held_until > now) or (due_at > now and not urgent):
+            return False
+        turns[name] = (self, now + timedelta(seconds=30), due_at)
+        self._held.add(name)
+        return True
+
+    def keep(self) -> None:
+        now, turns = self._state.clock(), self._state.turns
+        for name in self._held:
+            if turns[name][0] is self:
+                turns[name] = (self, now + timedelta(seconds=30), turns[name][2])
+
+    def end(self, name: str, *, again_seconds: float | None) -> None:
+        now, turns = self._state.clock(), self._state.turns
+        self._held.discard(name)
+        owner, _, due_at = turns[name]
+        if owner is self:
+            again = due_at if again_seconds is None else now + timedelta(seconds=again_seconds)
+            turns[name] = (None, now, again)
+
+
 class MemoryHistory:
     """Show what arrived and what came of it."""
 
@@ -212,11 +243,21 @@ class MemoryHistory:
             return total - len(state.deliveries) - len(state.outcomes)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Backup:
+    """What the store held at one moment, as far as a backup takes it."""
+
+    records: Mapping[model.Key, model.Record]
+    links: Mapping[model.Key, tuple[model.Link, ...]]
+    asks: Mapping[tuple[model.Key, model.Ask], datetime]
+    flags: Mapping[str, str]
+
+
 class MemoryStore:
     """Hold the doubles of one store and its queue."""
 
     def __init__(self, *, clock: ports.Clock, lease_seconds: float = 30.0) -> None:
-        state = memory_queue.State(clock, lease_seconds)
+        self._state = state = memory_queue.State(clock, lease_seconds)
         self.queue = memory_queue.MemoryWorkqueue(state)
         self.inbox = MemoryInbox(state)
         self.records = MemoryRecords(state)
@@ -225,3 +266,30 @@ class MemoryStore:
         self.contracts = memory_contracts.MemoryContracts(state)
         self.flags = MemoryFlags(state)
         self.history = MemoryHistory(state)
+        self.turns = MemoryTurns(state)
+
+    def another_process_turns(self) -> MemoryTurns:
+        """Return the turns as another process of the same store takes them."""
+        return MemoryTurns(self._state)
+
+    def backup(self) -> Backup:
+        """Copy what a backup takes."""
+        state = self._state
+        return Backup(
+            records=dict(state.records),
+            links=dict(state.links),
+            asks=dict(state.asks),
+            flags=dict(state.flags),
+        )
+
+    def restore(self, taken: Backup) -> None:
+        """Hold what a backup brings back, and nothing else."""
+        state = self._state
+        state.queue.clear()
+        state.deliveries.clear()
+        state.outcomes.clear()
+        state.records = {key: revival.mark(record) for key, record in taken.records.items()}
+        state.links = dict(taken.links)
+        state.asks = {each: at for each, at in taken.asks.items() if each[1] in revival.ASKS}
+        state.flags = {name: text for name, text in taken.flags.items() if name in revival.FLAGS}
+        state.flags[revival.RESTORED_AT] = state.clock().isoformat()

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from provisioner import errors, model, names, ports
+from provisioner import dotenv, errors, model, names, ports
 from provisioner.workspace import merging
 
 _SECRETS = (".env", ".env.local", ".aws/credentials", ".aws/config")
@@ -156,6 +156,16 @@ class MemoryWorkspaces:
         if folder is None or not folder.files:
             return None
         return self._claims.get(namespace, "")
+
+    def lying(self, product_id: str) -> tuple[str, ...]:
+        _check_id(product_id)
+        return tuple(name for name in sorted(self._claims) if self.owner(name) == product_id)
+
+    def names_key(self, namespace: str, product_id: str) -> str:
+        _check_id(product_id)
+        if self.owner(namespace) != product_id:
+            return ""
+        return dotenv.named_key(self.folders[namespace].files.get(".env", "").encode())
 
     def create(self, spec: ports.WorkspaceSpec, files: ports.OwnedFiles) -> None:
         _check_id(spec.product_id)

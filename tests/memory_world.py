@@ -14,6 +14,8 @@ from provisioner import (
     portwatch,
     reading,
     reconciler,
+    revival,
+    reviving,
     telemetry,
     worker,
 )
@@ -105,7 +107,7 @@ class MemoryWorld:
             ),
             rename.FormerStep(self.objects, self.store.records, bucket=BUCKET),
         )
-        readings = reading.Readings(
+        self.readings = readings = reading.Readings(
             portal=self.portal,
             records=self.store.records,
             asks=self.store.asks,
@@ -117,6 +119,7 @@ class MemoryWorld:
             template=self.template_step.follows(
                 automatically=template_updates, clock=self.clock, look_every=timedelta(0)
             ),
+            restored_at=lambda: self.store.flags.get(revival.RESTORED_AT),
         )
         self.observer = observer.Observer(readings, steps=steps, clock=self.clock)
         self.reconciler = reconciler.Reconciler(
@@ -135,6 +138,13 @@ class MemoryWorld:
             steps=steps,
             clock=self.clock,
             metrics=self.metrics,
+            reviving=reviving.Reviving(
+                objects=self.objects,
+                folders=self.folders,
+                issuer=self.issuer,
+                clock=self.clock,
+                grace_seconds=GRACE_SECONDS,
+            ),
             verify_hours=verify_hours,
             checkpoint=self._note,
         )

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from datetime import timedelta
 
-from provisioner import clockwork, errors, model, resync, telemetry
+from provisioner import clockwork, errors, model, ports, resync, telemetry
 from tests import builders as b
 from tests import memory_store
 
@@ -26,8 +27,16 @@ class World:
             metrics=self.metrics,
             queues_due=queues_due,
         )
-        self.resync = clockwork.ResyncTimer(
-            self.run, flags=self.store.flags, clock=self.clock, every_seconds=180
+        self.resync = self.replica(clockwork.Alone())
+
+    def replica(self, turns: ports.Turns | None = None) -> clockwork.ResyncTimer:
+        """Return the timer of one replica more."""
+        return clockwork.ResyncTimer(
+            lambda: self.run(),
+            flags=self.store.flags,
+            clock=self.clock,
+            every_seconds=180,
+            turns=turns or self.store.another_process_turns(),
         )
 
     def run(self) -> None:
@@ -141,3 +150,81 @@ def test_a_tick_tells_whether_there_is_anything_to_work_on() -> None:
     assert world.timers.tick()
     assert world.resync.tick()
     assert not world.resync.tick()
+
+
+def test_of_several_replicas_one_resyncs_a_period() -> None:
+    world = World()
+    replicas = [world.replica() for _ in range(3)]
+
+    def tick() -> int:
+        world.runs = 0
+        for each in replicas:
+            each.tick()
+        return world.runs
+
+    assert tick() == 1
+    assert all(each.begun for each in replicas)
+    for seconds in range(5, 180, 5):
+        world.clock.advance(5)
+        assert tick() == 0, seconds
+    world.clock.advance(6)
+    assert tick() == 1
+    resync.request(world.store.flags)
+    assert tick() == 1
+    replicas.append(world.replica())  # a start is no reason to compare everything again
+    assert tick() == 0
+
+
+class Died(BaseException):
+    """End a process in the middle."""
+
+
+def test_a_replica_that_dies_in_the_middle_of_a_resync_is_replaced() -> None:
+    world = World()
+    first, second = world.replica(), world.replica()
+    seen: list[bool] = []
+
+    def die() -> None:
+        world.clock.advance(3)
+        seen.append(second.tick())  # one at a time, also where somebody asks
+        resync.request(world.store.flags)
+        seen.append(second.tick())
+        raise Died
+
+    world.run = die  # type: ignore[method-assign]
+    held = world.store.another_process_turns()
+    held.end = lambda name, again_seconds: None  # type: ignore[method-assign,misc]
+    dying = world.replica(held)
+    with contextlib.suppress(Died):
+        dying.tick()
+    assert seen == [False, False]
+    del world.run
+    world.clock.advance(20)
+    assert not second.tick()
+    world.clock.advance(11)
+    assert second.tick()
+    assert not first.tick()
+    assert world.runs == 1
+
+
+def test_a_resync_that_fails_is_tried_again_soon_by_whoever_is_first() -> None:
+    world = World()
+    first, second = world.replica(), world.replica()
+    world.failure = errors.PortalUnavailable("no answer")
+    assert first.tick()
+    world.failure = None
+    world.clock.advance(5)
+    assert second.tick()
+    assert not first.tick()
+
+
+def test_a_portal_that_asks_for_time_gets_it_from_the_resync_too() -> None:
+    world = World()
+    world.failure = errors.RateLimited("later", delay_seconds=600)
+    world.resync.tick()
+    world.clock.advance(599)
+    world.resync.tick()
+    assert world.runs == 1
+    world.clock.advance(2)
+    world.resync.tick()
+    assert world.runs == 2

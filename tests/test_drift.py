@@ -360,6 +360,7 @@ def test_a_principal_of_a_lost_store_is_reported_and_left(service: Service) -> N
             clock=parts.clock,
             hours=24,
             metrics=parts.metrics,
+            turns=parts.store.turns,
         )
         assert user(record) not in swept.run()
         lost = "99999999-0000-4000-8000-000000000000"

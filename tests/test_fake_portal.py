@@ -7,13 +7,13 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import Any
 
 import httpx
 import pytest
 
-from provisioner import errors, model
+from provisioner import errors, model, plan
 from provisioner.demo.portal import FakePortal, Fault, RunningPortal, entities
 from provisioner.demo.portal.entities import STYLES, Refused
 from provisioner.portal import HttpPortal, OAuthClient
@@ -102,6 +102,31 @@ def test_a_producer_and_a_port_are_read_once_a_view(style: str, opened: Opened) 
     assert portal.requests["GET", f"{LIST}/{{id}}"] == 2
     assert portal.requests["GET", f"{LIST}/{{id}}/output_ports/{{id}}"] == 2
     assert portal.requests.total() == 7
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_what_was_listed_is_not_asked_for_again_and_says_the_same(
+    style: str, opened: Opened
+) -> None:
+    portal, client = opened(style)
+    producer, consumer, _ = populate(portal)
+    listed = {product.id: product for product in client.products()}
+    for key in map(model.Key.product, (producer, consumer)):
+        before = client.view(key)
+        portal.requests.clear()
+        after = client.view(key, listed=listed)
+        assert after is not None
+        assert before is not None
+        wanted = [_desired(key, view).digest for view in (before, after)]
+        assert wanted[0] == wanted[1]
+        if style in NEWER:
+            assert ("GET", f"{LIST}/{{id}}") not in portal.requests
+            assert portal.requests.total() == (3 if key.id == producer else 4)
+
+
+def _desired(key: model.Key, view: model.PortalView) -> model.Desired:
+    rules = plan.Rules(bucket="lake")
+    return plan.desired(key, view, rules=rules, namespaces={}, now=datetime.now(UTC))
 
 
 def test_release_0_4_2_tells_all_on_one_page_a_product(opened: Opened) -> None:
@@ -427,7 +452,11 @@ def test_a_portal_in_trouble_is_never_taken_for_the_truth(
     with pytest.raises(error):
         client.view(key)
     portal.faults.clear()
-    assert len(client.products()) == 2
+    if fault.retry_after:  # it is left alone for as long as it asked
+        with pytest.raises(error):
+            client.products()
+    else:
+        assert len(client.products()) == 2
 
 
 @pytest.mark.parametrize("kind", ["hangup", "status"])

@@ -145,6 +145,16 @@ def test_finalizers_are_known_where_the_product_has_them(version: str, known: bo
 
 
 @pytest.mark.parametrize("version", ["0.4.2", "main"])
+def test_a_list_says_of_a_product_what_its_page_says(version: str) -> None:
+    portal = a_portal(RecordedPortal(version))
+    key = _key_of(version, "snapshot_get_product")
+    view = portal.view(key)
+    assert view is not None
+    (listed,) = (each for each in portal.products() if each.id == key.id)
+    assert listed == view.product
+
+
+@pytest.mark.parametrize("version", ["0.4.2", "main"])
 def test_a_view_holds_ports_and_the_assets_linked_to_them(version: str) -> None:
     key = _key_of(version, "snapshot_get_product")
     view = a_portal(RecordedPortal(version)).view(key)
@@ -620,6 +630,29 @@ def test_a_long_wait_is_left_to_the_queue(asked: str, delay: float, sleeps: Slee
         a_portal(script, sleep=sleeps).products()
     assert limited.value.delay_seconds == delay
     assert sleeps == []
+
+
+def test_after_a_429_no_call_of_any_kind_asks_before_its_time(sleeps: Sleeps) -> None:
+    script = Scripted((429, refusal(), {"retry-after": "120"}), EMPTY)
+    now = [0.0]
+    portal = HttpPortal(
+        base_url="http://portal.test",
+        transport=httpx.MockTransport(script),
+        sleep=sleeps,
+        clock=lambda: now[0],
+    )
+    with pytest.raises(errors.RateLimited):
+        portal.products()
+    for call in (portal.products, lambda: portal.view(KEY), lambda: portal.consumers(KEY, FOREIGN)):
+        now[0] += 20.0
+        with pytest.raises(errors.RateLimited) as limited:
+            call()
+        assert limited.value.delay_seconds == 120.0 - now[0]
+    assert len(script.requests) == 1
+    now[0] = 117.0
+    assert portal.products() == ()
+    assert sleeps == [3.0]
+    portal.close()
 
 
 @pytest.mark.parametrize("asked", ["soon", "-3", "Fri, 31 Dec 1999 23:59:59 GMT", "\u0663"])

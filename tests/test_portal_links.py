@@ -8,11 +8,21 @@ from pathlib import Path
 import httpx
 import pytest
 
-from provisioner import ledger, model, plan, reading, reconciler, store, telemetry, workqueue
+from provisioner import (
+    ledger,
+    model,
+    plan,
+    reading,
+    reconciler,
+    reviving,
+    store,
+    telemetry,
+    workqueue,
+)
 from provisioner.demo.portal import FakePortal, RunningPortal
 from provisioner.demo.portal.entities import STYLES
 from provisioner.portal import HttpPortal
-from tests import opened_store, recorded_portal
+from tests import memory_s3, memory_workspaces, opened_store, recorded_portal
 from tests.recorded_portal import RecordedPortal
 
 OLD = ("pending", "approved", "denied")
@@ -62,6 +72,13 @@ class Desk:
             steps=(),
             clock=opened_store.now,
             metrics=telemetry.Metrics(),
+            reviving=reviving.Reviving(
+                objects=memory_s3.MemoryObjectStore(),
+                folders=memory_workspaces.MemoryWorkspaces(),
+                issuer=memory_s3.MemoryIssuer(),
+                clock=opened_store.now,
+                grace_seconds=0,
+            ),
         )
         self._queue.touch([key], model.Priority.EVENT)
         while lease := self._queue.lease("test"):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import pytest
 
@@ -23,6 +23,8 @@ class World:
         self.portal = memory_portal.MemoryPortal(*views)
         self.metrics = telemetry.Metrics()
         self.settle(self.portal.views)
+        self.waits: list[float] = []
+        self.on_wait: Callable[[], object] = lambda: None
         self.resync = resync.Resync(
             portal=self.portal,
             desires=self,
@@ -30,10 +32,17 @@ class World:
             queue=self.store.queue,
             flags=self.store.flags,
             metrics=self.metrics,
+            sleep=self.wait,
         )
 
-    def desired(self, key: model.Key) -> model.Desired:
-        view = self.portal.view(key)
+    def wait(self, seconds: float) -> None:
+        self.waits.append(seconds)
+        self.on_wait()
+
+    def desired(
+        self, key: model.Key, listed: Mapping[str, model.Product] | None = None
+    ) -> model.Desired:
+        view = self.portal.view(key, listed=listed)
         rules = plan.Rules(bucket="lake")
         return plan.desired(key, view, rules=rules, namespaces={}, now=self.clock())
 
@@ -295,3 +304,48 @@ def test_what_the_guard_holds_back_is_not_released_one_by_one_either() -> None:
     world.store.flags.put(resync.MASS_DELETION, "others")
     assert world.reconcile(keys[0]).status == "done"
     assert world.reconcile(model.Key.product(b.an_id(9))).message == "unknown to the portal"
+
+
+def test_a_resync_waits_where_the_portal_asks_for_it_and_goes_on() -> None:
+    world = World(3)
+    limited = sorted(world.portal.views)[1]
+    world.portal.failures[limited] = errors.RateLimited("later", delay_seconds=30)
+
+    def relent() -> None:
+        if len(world.waits) == 2:
+            world.portal.failures.clear()
+
+    world.on_wait = relent
+    assert world.resync.run().queued == 0
+    assert world.waits == [30, 30]
+
+
+def test_a_resync_that_would_have_to_wait_long_ends_and_releases_nothing() -> None:
+    world = World(3)
+    world.vanish(1)
+    last = sorted(world.portal.views)[-1]
+    world.portal.failures[last] = errors.RateLimited("later", delay_seconds=600)
+    with pytest.raises(errors.RateLimited):
+        world.resync.run()
+    assert world.queued() == set()
+    assert world.waits == []
+
+
+def test_a_resync_gives_up_on_a_portal_that_says_later_for_ever() -> None:
+    world = World(3)
+    first = sorted(world.portal.views)[0]
+    world.portal.failures[first] = errors.RateLimited("later")
+    with pytest.raises(errors.RateLimited):
+        world.resync.run()
+    assert world.waits == [1.0] * 5
+
+
+def test_a_list_that_says_less_than_the_pages_has_nothing_done_for_nothing() -> None:
+    world = World(3)
+    said = world.portal.products
+
+    def less() -> tuple[model.Product, ...]:
+        return tuple(dataclasses.replace(each, finalizers=None) for each in said())
+
+    world.portal.products = less  # type: ignore[method-assign]
+    assert world.resync.run().queued == 0

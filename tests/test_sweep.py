@@ -38,6 +38,7 @@ class World:
             clock=self.clock,
             hours=24,
             metrics=self.metrics,
+            turns=self.store.another_process_turns(),
         )
 
     def provision(self, identity: str) -> None:
@@ -210,3 +211,27 @@ def test_a_released_product_whose_principal_came_back_is_foreign() -> None:
     released = dataclasses.replace(record, credentials=model.Credentials())
     world.store.records.save(released, lease)
     assert world.sweep.run() == (record.credentials.principal,)
+
+
+def test_of_several_replicas_one_sweeps_and_all_show_what_it_found() -> None:
+    world = World()
+    first = world.sweep
+    world.metrics = telemetry.Metrics()
+    world.restart()
+    second = world.sweep
+    world.issuer.ensure_principal(model.Principal(name="dp-stranger", product_id=STRANGER))
+    calls = 0
+    listed = world.issuer.principals
+
+    def counted() -> tuple[model.Principal, ...]:
+        nonlocal calls
+        calls += 1
+        return listed()
+
+    world.issuer.principals = counted  # type: ignore[method-assign]
+    for _ in range(3):
+        for each in (first, second):
+            each.tick()
+        world.clock.advance(70)
+    assert calls == 2  # one sweep, which looks twice where it finds anything
+    assert world.metrics.registry.get_sample_value("provisioner_foreign_principals") == 1

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
 
@@ -456,3 +457,46 @@ def test_a_clockwork_that_goes_on_failing_is_reported_once(
     asyncio.run(scenario())
     reasons = [record.__dict__["keys"]["reason"] for record in caplog.records]
     assert reasons == ["away", "away", "locked"]
+
+
+def test_poison_never_starves_the_others_however_long_it_fails() -> None:
+    poison = [model.Key.product(b.an_id(number)) for number in range(100, 105)]
+    good = [model.Key.product(b.an_id(number)) for number in range(200, 220)]
+
+    class Poisoned(Scripted):
+        def reconcile(
+            self, lease: model.Lease, guard: Callable[[], None] = lambda: None
+        ) -> model.Outcome:
+            if lease.key in poison:
+                raise RuntimeError("whatever the product, nobody foresaw this")
+            return super().reconcile(lease, guard)
+
+    world = World()
+    world.run()
+    world.duty = dataclasses.replace(world.duty, reconciler=Poisoned())
+    runs = 0
+    for _ in range(60):
+        world.store.queue.touch([*poison, *good], model.Priority.RESYNC)
+        world.clock.advance(180)
+        done: list[model.Outcome] = []
+        while world.store.queue.depth() != (0, 0) and len(done) < len(good):
+            outcome = world.run()
+            runs += 1
+            done += [outcome] if outcome.status == "done" else []
+        assert {outcome.key for outcome in done} == set(good)
+    assert runs <= 60 * (len(good) + len(poison))
+    # All that it costs is its share of a resync, and less and less of that.
+    world.clock.advance(600)
+    late = world.store.queue.lease("test")
+    assert late is not None
+    assert late.attempts >= 20
+
+
+def test_ten_thousand_failures_in_a_row_are_one_more_retry() -> None:
+    world = World(errors.PortalUnavailable("no answer"))
+    lease = world.store.queue.lease("test")
+    assert lease is not None
+    tired = dataclasses.replace(lease, attempts=10_000)
+    outcome = worker.run_once(world.duty, tired, worker.Guard(tired, world.clock))
+    assert outcome.next_at is not None
+    assert outcome.next_at - world.clock() <= timedelta(minutes=5)

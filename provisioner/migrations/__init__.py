@@ -7,12 +7,16 @@ against a database that is up to date stays fast.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import sqlalchemy
 
 from provisioner import errors
 
-HEAD = "0007"
+if TYPE_CHECKING:
+    from alembic import config
+
+HEAD = "0004"
 
 
 def current(connection: sqlalchemy.Connection) -> str | None:
@@ -25,21 +29,36 @@ def current(connection: sqlalchemy.Connection) -> str | None:
     return version
 
 
-def upgrade(connection: sqlalchemy.Connection) -> None:
+def knows(version: str | None) -> bool:
+    """Tell whether tables of a version can be made and brought forward; None is an empty one."""
+    from alembic import script, util
+
+    try:
+        script.ScriptDirectory.from_config(_settings()).get_revision(version or "base")
+    except util.CommandError:
+        return False
+    return True
+
+
+def upgrade(connection: sqlalchemy.Connection, *, to: str = "head") -> None:
     """Apply what is missing, within the transaction of the connection.
 
     Raise `ConfigurationError` where a newer program made the database.
     """
-    from alembic import command, config, script, util
+    from alembic import command
+
+    if not knows(current(connection)):
+        raise errors.ConfigurationError(
+            ("PROV_DATABASE_URL: expects a database made by this version or an older one",)
+        )
+    settings = _settings()
+    settings.attributes["connection"] = connection
+    command.upgrade(settings, to)
+
+
+def _settings() -> config.Config:
+    from alembic import config
 
     settings = config.Config()
     settings.set_main_option("script_location", str(Path(__file__).parent).replace("%", "%%"))
-    settings.attributes["connection"] = connection
-    version = current(connection)
-    try:
-        script.ScriptDirectory.from_config(settings).get_revision(version or "base")
-    except util.CommandError as exc:
-        raise errors.ConfigurationError(
-            ("PROV_DATABASE_URL: expects a database made by this version or an older one",)
-        ) from exc
-    command.upgrade(settings, "head")
+    return settings

@@ -208,6 +208,8 @@ class Record:
     """`Desired.digest` (and settings) of the last reconcile that left nothing to do."""
     failed: bool = False
     """The last run did not come to its end: the next one looks deep."""
+    restored: bool = False
+    """It came out of a backup and was not compared with the world yet: see `revival`."""
     next_at: datetime | None = None
     """When to look again without any event."""
     verified_at: datetime | None = None

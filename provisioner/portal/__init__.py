@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import httpx
 
@@ -54,6 +54,7 @@ class HttpPortal:
             timeout_seconds=timeout_seconds,
             attempts=attempts,
             sleep=sleep,
+            clock=clock,
         )
         self._modern = modern.ModernApi(self._client)
         self._dialects = dialects.Dialects(
@@ -72,11 +73,16 @@ class HttpPortal:
         """List every exploration, by namespace; empty where this portal knows none."""
         return self._modern.explorations()
 
-    def view(self, key: model.Key) -> model.PortalView | None:
-        """Read all about one product; None where the portal is sure that it does not exist."""
+    def view(
+        self, key: model.Key, *, listed: Mapping[str, model.Product] | None = None
+    ) -> model.PortalView | None:
+        """Read all about one product; None where the portal is sure that it does not exist.
+
+        What was just `listed`, by id, is not asked for again where that saves a request.
+        """
         if key.kind is model.Kind.EXPLORATION:
-            return self._modern.view(key)
-        return self._dialects.ask(lambda api: api.view(key))
+            return self._modern.view(key, listed or {})
+        return self._dialects.ask(lambda api: api.view(key, listed or {}))
 
     def consumers(self, producer: model.Key, port_id: str) -> tuple[model.Link, ...]:
         """List the links of every status on one output port; empty where the port is gone."""

@@ -19,11 +19,10 @@ import httpx
 import tenacity
 
 from provisioner import errors
+from provisioner.portal import pacing
 
 _LONGEST_ANSWER = 16 * 1024 * 1024
 _LONGEST_ANSWER_SECONDS = 60.0
-_LONGEST_WAIT_SECONDS = 5.0
-"""What a worker waits in a call; a portal that asks for more is left alone for that long."""
 _LONGEST_DELAY_SECONDS = 3600.0
 _BUSY = frozenset({429, 502, 503, 504})
 _REDIRECTS = frozenset({301, 302, 307, 308})
@@ -114,6 +113,7 @@ class PortalClient:
         timeout_seconds: float,
         attempts: int,
         sleep: Callable[[float], None],
+        clock: Callable[[], float],
     ) -> None:
         self._client = httpx.Client(
             base_url=base_url,
@@ -126,6 +126,7 @@ class PortalClient:
         self._access = access
         self._attempts = attempts
         self._sleep = sleep
+        self._pacing = pacing.Pacing(clock=clock, sleep=sleep)
         self._slashed: dict[tuple[str, str], bool] = {}
 
     def close(self) -> None:
@@ -135,6 +136,7 @@ class PortalClient:
 
     def call(self, call: Call) -> Answer:
         """Return the answer to a call; raise `errors.TemporaryError` or `errors.PortalRejected`."""
+        self._pacing.wait(**_told(call))
         retrying = tenacity.Retrying(
             retry=lambda state: self._worth_retrying(call, state),
             wait=_wait,
@@ -151,13 +153,16 @@ class PortalClient:
             isinstance(failure, _TryAgain)
             and call.repeatable
             and state.attempt_number < min(self._attempts, failure.tries)
-            and (failure.error.delay_seconds or 0.0) <= _LONGEST_WAIT_SECONDS
+            and (failure.error.delay_seconds or 0.0) <= pacing.LONGEST_WAIT_SECONDS
         )
 
     def _once(self, call: Call) -> Answer:
         response, raw = self._spelled(call)
         if _doubts_proof(call, response, raw) and self._access.renew(response.request):
             response, raw = self._spelled(call)
+        if response.status_code in _BUSY:
+            asked = 1.0 if response.status_code == 429 else 0.0
+            self._pacing.asked(_retry_after(response) or asked)
         return _judge(call, response, raw)
 
     def _spelled(self, call: Call) -> tuple[httpx.Response, bytes]:

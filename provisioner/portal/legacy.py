@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from provisioner import model
@@ -24,6 +25,7 @@ _PORT = "/api/datasets/{port}"
 _LIFECYCLES = "/api/data_product_lifecycles"
 _PLATFORMS = "/api/platforms/configs"
 
+_NONE: Mapping[str, model.Product] = MappingProxyType({})
 _S3_CONFIGURATION = "S3DataOutput"
 
 
@@ -55,8 +57,13 @@ class LegacyApi:
             _PRODUCTS, lambda body: wire.products(fields.bare_list(body, "data_products"))
         )
 
-    def view(self, key: model.Key) -> model.PortalView | None:
-        """Read all about one product: its page, and one for each producer it reads from."""
+    def view(
+        self, key: model.Key, listed: Mapping[str, model.Product] = _NONE
+    ) -> model.PortalView | None:
+        """Read all about one product: its page, and one for each producer it reads from.
+
+        Each of them tells more than what was `listed`.
+        """
         page = self._page(key.id)
         if page is None:
             return None

@@ -7,7 +7,8 @@ into the model; this module knows which calls answer which question.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from types import MappingProxyType
 
 from provisioner import errors, model
 from provisioner.portal import assets, client, wire
@@ -26,6 +27,7 @@ _LIFECYCLES = "/api/v2/configuration/data_product_lifecycles"
 _PLATFORMS = "/api/v2/configuration/platforms/configs"
 _ROOTS = {model.Kind.PRODUCT: _PRODUCT, model.Kind.EXPLORATION: _EXPLORATION}
 
+_NONE: Mapping[str, model.Product] = MappingProxyType({})
 _GONE = object()
 """No JSON is this: a null that a portal answers must not read as an absence."""
 
@@ -52,19 +54,21 @@ class ModernApi:
         except client.NoSuchRoute:
             return ()
 
-    def view(self, key: model.Key) -> model.PortalView | None:
-        """Read all about one product or exploration."""
+    def view(
+        self, key: model.Key, listed: Mapping[str, model.Product] = _NONE
+    ) -> model.PortalView | None:
+        """Read all about one product or exploration, but for the pages of what was `listed`."""
         if key.kind is model.Kind.EXPLORATION:
             exploration = self._exploration(key.id)
             return None if exploration is None else self._consuming(key, exploration)
-        product = self._product(key.id)
+        product = listed.get(key.id) or self._product(key.id)
         if product is None:
             return None
         own = self._questions.part(_ASSETS, assets.technical_assets, key.id)
         ports = self._questions.part(
             _OUTPUT_PORTS, lambda body: wire.output_ports(body, key.id, own), key.id
         )
-        return self._consuming(key, product, ports, tuple(one.asset for one in own))
+        return self._consuming(key, product, ports, tuple(one.asset for one in own), listed)
 
     def consumers(self, producer: model.Key, port_id: str) -> tuple[model.Link, ...]:
         """List the links of every status on one output port; empty where the port is gone."""
@@ -171,13 +175,15 @@ class ModernApi:
         product: model.Product,
         ports: tuple[model.OutputPort, ...] = (),
         own: tuple[model.Asset, ...] = (),
+        listed: Mapping[str, model.Product] = _NONE,
     ) -> model.PortalView:
         """Add to what something is and has what it may read."""
         linked = self._questions.part(
             f"{_ROOTS[key.kind]}/input_ports", lambda body: wire.consumer_links(body, key), key.id
         )
         approved = [one for one in linked if one.link.status is model.LinkStatus.APPROVED]
-        producers = self._producers(product, {one.link.producer_id for one in approved})
+        known = {**listed, product.id: product}
+        producers = self._producers(known, {one.link.producer_id for one in approved})
         return model.PortalView(
             product=product,
             ports=ports,
@@ -187,11 +193,10 @@ class ModernApi:
             granted_ports=self._granted(approved, {producer.id for producer in producers}),
         )
 
-    def _producers(self, own: model.Product, identities: Collection[str]) -> list[model.Product]:
-        found = (
-            own if identity == own.id else self._product(identity)
-            for identity in sorted(identities)
-        )
+    def _producers(
+        self, known: Mapping[str, model.Product], identities: Collection[str]
+    ) -> list[model.Product]:
+        found = (known.get(each) or self._product(each) for each in sorted(identities))
         return [producer for producer in found if producer is not None]
 
     def _granted(

@@ -22,6 +22,7 @@ from provisioner.ports.store import (
     Inbox,
     Links,
     Records,
+    Turns,
     WakeUps,
     Workqueue,
 )
@@ -61,6 +62,7 @@ __all__ = [
     "Repositories",
     "Roles",
     "TemplateVersion",
+    "Turns",
     "UpgradeReport",
     "WakeUps",
     "Workqueue",

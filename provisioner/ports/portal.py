@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from provisioner import model
@@ -19,9 +20,12 @@ class PortalReader(Protocol):
         Raise `PortalUnavailable` unless the list is whole.
         """
 
-    def view(self, key: model.Key) -> model.PortalView | None:
+    def view(
+        self, key: model.Key, *, listed: Mapping[str, model.Product] | None = None
+    ) -> model.PortalView | None:
         """Read all about one product or exploration; None where the portal is sure that it is gone.
 
+        What was just `listed`, by id, need not be asked for again: good enough to compare with.
         Only a 404, or portal < 0.7's 500 confirmed by a 404 of its `/output_ports`, is sure.
         401, 403 and every other failure raise.
         """

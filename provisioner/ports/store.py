@@ -157,6 +157,19 @@ class Flags(Protocol):
         """Set a flag, or clear it with None."""
 
 
+class Turns(Protocol):
+    """Let one of all who serve a store do what is done once for all, when it is due."""
+
+    def take(self, name: str, *, urgent: bool = False) -> bool:
+        """Take a turn that is due, or urgent, and that nobody has."""
+
+    def keep(self) -> None:
+        """Extend the turns that this process has: whoever does not is replaced."""
+
+    def end(self, name: str, *, again_seconds: float | None) -> None:
+        """Give a turn back, due again then; None leaves it as due as it was."""
+
+
 class History(Protocol):
     """Show what arrived and what came of it."""
 

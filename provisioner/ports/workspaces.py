@@ -129,6 +129,15 @@ class Workspaces(Protocol):
         None where there is no folder, or an empty one.
         """
 
+    def lying(self, product_id: str) -> tuple[str, ...]:
+        """Return the names under which folders of a product lie, by reading every account."""
+
+    def names_key(self, namespace: str, product_id: str) -> str:
+        """Return the id of the key that `.env` names; empty where it names none, or cannot be read.
+
+        What users may have written: good for nothing but to spare that very key of the product's.
+        """
+
     def create(self, spec: WorkspaceSpec, files: OwnedFiles) -> None:
         """Render in staging, add our files, swap the folder in whole; `NotOurs`, `TemplateError`.
 

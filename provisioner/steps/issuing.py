@@ -99,12 +99,26 @@ class Issuing:
         run.hold(pending=dataclasses.replace(pending, key=key, made=True))
 
     def _make_room(self, run: protocol.Run) -> None:
-        """Delete the oldest of several keys of a store that was lost: `.env` holds a later one."""
+        """Delete one of several keys that wait in vain for a known one to be published.
+
+        They are a lost store's, or a current key that does not work and those that retire behind
+        it without a last day. `.env` names one of them; where we know which, that one stays, and
+        otherwise the oldest goes.
+        """
         held, principal = run.record.credentials, protocol.principal(run.record)
-        unknown = _unknown(self._issuer.list_keys(principal), held)
-        if _store_was_lost(held) and len(unknown) > 1:
+        if held.current is not None and not held.doubted:
+            return
+        undated = {key.key_id for key in held.retiring if key.delete_after is None}
+        undated |= {held.current.id} if held.current else set()
+        listed = self._issuer.list_keys(principal)
+        unknown = {key.id for key in _unknown(listed, held)} if _store_was_lost(held) else set()
+        waiting = [key.id for key in listed if key.id in undated | unknown]
+        spare = [each for each in waiting if each != run.record.workspace.published_key_id]
+        if len(waiting) > 1:
             run.effect(SETTLE)
-            self._issuer.delete_key(principal, unknown[0].id)
+            self._issuer.delete_key(principal, spare[0])
+            left = tuple(key for key in held.retiring if key.key_id != spare[0])
+            run.hold(retiring=left)
 
     def _wanted(self, run: protocol.Run, pending: model.Pending) -> model.AccessKey | None:
         """Return the pair to make, in the record before the engine hears of it; None if it chooses.

@@ -214,6 +214,7 @@ class FormerStep:
         """Tell whether the principal's policy, or the role's, opens it as far as we know."""
         held, role = record.credentials, record.role
         unsure = bool(held.current or held.retiring) and not held.policy_digest
+        unsure = unsure or (record.restored and record.released_at is None)
         if role.name and not unsure:
             written = (  # without grants where those did not fit
                 scoping.document(record, grants, bucket=self._bucket)

@@ -102,7 +102,7 @@ class Scoping:
 def document(record: model.Record, grants: Sequence[model.Grant], *, bucket: str) -> dict[str, Any]:
     """Write the policy of a product with these grants: its principal's, and its role's.
 
-    After a rename it has two homes.
+    After a rename it has two homes; a prefix that is not known to be its own is never opened.
     """
-    own = [names.prefix(each) for each in record.namespaces] if record.key.produces else []
+    own = [names.prefix(each) for each in record.namespaces] if record.prefix else []
     return policy.document(bucket=bucket, own=own, grants=grants)

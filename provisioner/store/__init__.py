@@ -11,16 +11,19 @@ from dataclasses import dataclass
 
 from provisioner import errors, migrations, ports
 from provisioner.seal import Seal
-from provisioner.store import database, places, records, sealed, times
+from provisioner.store import database, places, records, sealed, times, transfer
 from provisioner.store.asks import SqlAsks
 from provisioner.store.contracts import SqlContracts
 from provisioner.store.flags import SqlFlags
 from provisioner.store.history import SqlHistory
 from provisioner.store.inbox import SqlInbox
 from provisioner.store.links import SqlLinks
+from provisioner.store.turns import SqlTurns
 
 Seals = sealed.Seals
 exists = places.exists
+reading, restore, held = transfer.reading, transfer.restore, transfer.held
+knows = migrations.knows
 version, migrate = database.version, database.migrate
 NEWEST = migrations.HEAD
 SealSource = Seal | Callable[[bool], Seal]
@@ -39,6 +42,7 @@ class Store:
     contracts: SqlContracts
     flags: SqlFlags
     history: SqlHistory
+    turns: SqlTurns
     sealed: sealed.SqlSealed
 
     def seals(self) -> Seals:
@@ -84,6 +88,7 @@ def open_store(
         contracts=SqlContracts(base),
         flags=SqlFlags(base),
         history=SqlHistory(base),
+        turns=SqlTurns(base),
         sealed=sealed.SqlSealed(base, seal),
     )
 

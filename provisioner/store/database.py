@@ -11,24 +11,36 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
 from provisioner import errors, migrations, ports, telemetry
-from provisioner.store import places, times
+from provisioner.store import places, times, wakeups
 
 _log = telemetry.Log(__name__)
 
+_SERVED = "a service or a command works on this store: stop it first"
+_FROZEN = {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+_LIMITS = ("statement_timeout", "idle_in_transaction_session_timeout")
+"""Whoever reads everything may have a slow disk to write it to."""
 Insert = sqlite.Insert | postgresql.Insert
 
 
 class Database:
     """One database, migrated to the newest version."""
 
-    def __init__(self, url: str, *, clock: ports.Clock, time: times.Time | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        clock: ports.Clock,
+        time: times.Time | None = None,
+        migrates: bool = True,
+    ) -> None:
         self._place = places.find(url)
         self._engine = self._place.create_engine()
         self._time = time or self._place.time(clock)
         self.wake_ups = self._place.wake_ups(self._engine)
         self._serving = not self._place.single_process
         try:
-            self._migrate()
+            if migrates:
+                self._migrate()
         except BaseException:
             self.close()
             raise
@@ -70,6 +82,28 @@ class Database:
             connection = plain.execution_options(**{places.WRITES: True})
             with connection.begin():
                 yield connection
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sqlalchemy.Connection]:
+        """Read one state, the same from the first row to the last, for as long as it takes."""
+        self._place.check()
+        with _translated(), self._engine.connect() as plain:
+            server = plain.dialect.name == "postgresql"
+            connection = plain.execution_options(**(_FROZEN if server else {}))
+            with connection.begin():
+                for limit in _LIMITS if server else ():
+                    connection.exec_driver_sql(f"SET LOCAL {limit} = 0")
+                yield connection
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[sqlalchemy.Connection]:
+        """Write as the only one: nobody serves, works or migrates; else `PermanentError`."""
+        if not self.acquire():
+            raise errors.PermanentError(_SERVED)
+        with self.writing() as connection, self._place.alone(connection):
+            if not wakeups.is_silent(connection):
+                raise errors.PermanentError(_SERVED)
+            yield connection
 
     def healthy(self) -> bool:
         """Tell whether the database can be read and has the tables we know."""

@@ -217,6 +217,12 @@ def depth(connection: sqlalchemy.Connection) -> tuple[int, int]:
     return waiting or 0, running or 0
 
 
+def is_worked_on(connection: sqlalchemy.Connection, now: datetime) -> bool:
+    """Tell whether anybody holds a lease that has not ended."""
+    held = select(_queue.c.key).where(_queue.c.leased_until > now).limit(1)
+    return connection.execute(held).one_or_none() is not None
+
+
 def lost(lease: model.Lease) -> errors.LeaseLost:
     """Say that another worker may have the key by now."""
     return errors.LeaseLost("the lease is no longer ours", key=str(lease.key))

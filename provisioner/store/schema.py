@@ -158,6 +158,15 @@ asks = Table(
     Column("asked_at", Moment, nullable=False),
 )
 
+turns = Table(
+    "turns",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("token", Text),
+    Column("held_until", Moment),
+    Column("due_at", Moment),
+)
+
 flags = Table(
     "flags",
     metadata,

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     import psycopg
 
 _CHANNEL = "provisioner_queue"
+_LISTENING = 0x70726F77
+"""Advisory lock that everybody who listens shares: so it is seen whether anybody does."""
 _TURN_SECONDS = 0.25
 _TURNS_BETWEEN_PROBES = 80
 """A connection that died without a word shows when something is asked."""
@@ -33,6 +35,14 @@ def announce(connection: sqlalchemy.Connection) -> None:
     """Wake every listener once this transaction is committed."""
     if connection.dialect.name == "postgresql":
         connection.execute(sqlalchemy.select(sqlalchemy.func.pg_notify(_CHANNEL, "")))
+
+
+def is_silent(connection: sqlalchemy.Connection) -> bool:
+    """Tell whether no process listens, and keep others from it until the transaction ends."""
+    if connection.dialect.name != "postgresql":
+        return True
+    alone = sqlalchemy.func.pg_try_advisory_xact_lock(_LISTENING)
+    return bool(connection.scalar(sqlalchemy.select(alone)))
 
 
 class Silence:
@@ -83,6 +93,7 @@ class Listener:
         while not self._ending.is_set():
             try:
                 with contextlib.closing(self._connect()) as connection:
+                    connection.execute("SELECT pg_advisory_lock_shared(%s)", [_LISTENING])
                     connection.execute(f"LISTEN {_CHANNEL}")
                     if failures:
                         _log.info("wake-ups of other replicas are heard again")

@@ -89,6 +89,23 @@ class CookiecutterWorkspaces:
             except FileNotFoundError:
                 return None
 
+    def lying(self, product_id: str) -> tuple[str, ...]:
+        """Return the names under which folders of a product lie, by reading every account."""
+        _check_id(product_id)
+        with self._premises.disk(product_id), contextlib.suppress(FileNotFoundError), self._premises.opened() as root:
+            return claims.lying(root, product_id)
+        return ()
+
+    def names_key(self, namespace: str, product_id: str) -> str:
+        """Return the id of the key that `.env` names, whoever wrote that; empty where none."""
+        _check_id(product_id)
+        unreadable = (FileNotFoundError, PermissionError, ground.ChangedByUser)
+        with self._premises.disk(namespace), contextlib.suppress(*unreadable), self._premises.opened() as root:
+            if claims.owner(root, namespace) == product_id:
+                with root.folder(namespace) as workspace:
+                    return owned.names_key(workspace)
+        return ""
+
     def create(self, spec: ports.WorkspaceSpec, files: ports.OwnedFiles) -> None:
         """Render in staging, add our files, swap the folder in whole; `NotOurs`, `TemplateError`.
 

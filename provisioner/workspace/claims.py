@@ -12,7 +12,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 
-from provisioner import errors
+from provisioner import errors, names
 from provisioner.workspace import ground
 
 PRIVATE = ".provisioner"
@@ -58,6 +58,19 @@ def read(root: ground.Tree, namespace: str) -> Claim | None:
     except FileNotFoundError:
         return None
     return None if file is None else Claim(**json.loads(file.data))
+
+
+def lying(root: ground.Tree, product_id: str) -> tuple[str, ...]:
+    """Return the names under which folders of a product lie."""
+    try:
+        with (
+            root.own_folder(PRIVATE, make=False) as private,
+            private.own_folder(_NAMES, make=False) as claims,
+        ):
+            claimed = [name for name in claims.names() if names.is_namespace(name)]
+    except FileNotFoundError:
+        return ()
+    return tuple(name for name in claimed if owner(root, name) == product_id)
 
 
 def write(private: ground.Tree, namespace: str, claim: Claim) -> None:

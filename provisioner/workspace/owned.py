@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 
-from provisioner import ports
+from provisioner import dotenv, ports
 from provisioner.workspace import ground
 
 KEYS = ".aws"
@@ -65,6 +65,15 @@ def is_published(workspace: ground.Tree, files: ports.OwnedFiles) -> bool:
             if opened.unfinished():
                 return False
     return True
+
+
+def names_key(workspace: ground.Tree) -> str:
+    """Return the key that `.env` names, whoever wrote it; empty where it names none."""
+    try:
+        found = workspace.read(".env")
+    except ground.ChangedByUser:
+        return ""
+    return dotenv.named_key(found.data) if found else ""
 
 
 def _is_file(workspace: ground.Tree, path: str, text: str, mode: int) -> bool:

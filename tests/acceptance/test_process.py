@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import json
 import os
 import signal
 import socket
+import socketserver
+import sqlite3
 import stat
 import subprocess
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from provisioner.demo import consumer, embedded_s3
+from provisioner.demo import consumer, embedded_s3, stage
 from provisioner.demo import portal as fake_portal
 from tests import canned_server
 from tests.acceptance import stand as stands
@@ -196,6 +201,57 @@ def test_it_starts_while_portal_and_engine_are_down_and_catches_up(stand: Stand)
         stand.until(lambda: stand.ready("sales"), "the workspace")
 
 
+def test_it_starts_while_portal_s3_and_iam_are_all_down_and_works_once_they_are_there(
+    stand: Stand,
+) -> None:
+    stand.portal.state.create_product("sales", name="Sales")
+    stand.portal.faults.append(every_call_fails())
+    port = stage.free_port(0)
+    with stand.service(S3_ENDPOINT=f"http://127.0.0.1:{port}", PROV_ISSUER="auto"):
+        assert httpx.get(f"{stand.url}/healthz").status_code == 200
+        stand.until(lambda: "resync failed" in stand.log.read_text(), "a failed resync")
+        stand.portal.faults.clear()
+        stand.until(lambda: conditions(stand) == ["StorageUnavailable"], "the condition")
+        with forwarded(port, stand.s3.endpoint):
+            stand.until(lambda: stand.ready("sales"), "the workspace")
+            team = consumer.Workspace(stand.products / "sales")
+            assert team.put("sales/x", expected=200).as_expected
+
+
+@contextlib.contextmanager
+def forwarded(port: int, endpoint: str) -> Iterator[None]:
+    """Listen where nobody did, and pass on what comes."""
+    target = httpx.URL(endpoint)
+
+    class Passing(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with socket.create_connection((target.host, target.port or 80)) as behind:
+                back = threading.Thread(target=_pour, args=(behind, self.request))
+                back.start()
+                _pour(self.request, behind)
+                back.join()
+
+    class Forwarder(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True
+        daemon_threads = True
+
+    with Forwarder(("127.0.0.1", port), Passing) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _pour(source: socket.socket, into: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while data := source.recv(65536):
+            into.sendall(data)
+        into.shutdown(socket.SHUT_WR)
+
+
 def test_an_engine_that_is_down_is_a_condition_and_tried_again(stand: Stand) -> None:
     stand.portal.state.create_product("sales", name="Sales")
     with stand.service(S3_ENDPOINT="http://127.0.0.1:9", PROV_RESYNC_SECONDS="3600"):
@@ -330,6 +386,38 @@ def test_a_restart_with_everything_in_order_touches_nothing(stand: Stand) -> Non
         stand.until(lambda: httpx.get(f"{stand.url}/readyz").status_code == 200, "readiness")
     assert {method for method, _ in stand.portal.requests} == {"GET"}
     assert mtimes(stand.products) == before
+
+
+def test_our_own_writes_come_back_as_events_and_settle(stand: Stand) -> None:
+    body = a_product("sales")
+    with stand.service(PROV_RESYNC_SECONDS="3600"):
+        httpx.post(f"{stand.running.url}/api/v2/data_products", json=body).raise_for_status()
+        stand.until(lambda: stand.ready("sales"), "the workspace")
+        stand.until(lambda: at_rest(stand), "the end of all echoes")
+        ours = {
+            call: count
+            for call, count in stand.portal.requests.items()
+            if call[0] != "GET" and call != ("POST", "/api/v2/data_products")
+        }
+        heard = stand.api("deliveries").json()["deliveries"]
+        assert len(heard) > len(ours) >= 3  # finalizer, lifecycle, asset; on both wires
+        assert set(ours.values()) == {1}, ours
+        before = reconciled(stand, "done")
+        assert before <= len(heard) + 1
+        stand.provisioner("reconcile", "sales")
+        stand.until(lambda: reconciled(stand, "done") > before, "one more look")
+        stand.until(lambda: at_rest(stand), "the end of what it caused")
+        assert reconciled(stand, "done") == before + 1
+        assert stand.api("deliveries").json()["deliveries"] == heard
+
+
+def at_rest(stand: Stand) -> bool:
+    """Tell whether every webhook was delivered and nothing waits or runs."""
+    webhooks = stand.portal.webhooks
+    with contextlib.closing(sqlite3.connect(stand.folder / "var/store.db")) as store:
+        quiet = webhooks.wait_quiet(0.0)
+        (queued,) = store.execute("SELECT count(*) FROM queue").fetchone()
+        return quiet and queued == 0 and webhooks.wait_quiet(0.0)
 
 
 def test_observing_touches_nothing(stand: Stand) -> None:

@@ -21,6 +21,7 @@ from cryptography.fernet import Fernet
 from provisioner import errors, model, ports, portwatch, store, workqueue
 from provisioner.seal import Seal
 from provisioner.store import times
+from provisioner.store.turns import SqlTurns
 from tests import memory_store, published
 
 pytest_plugins = ["tests.database_server"]
@@ -54,6 +55,8 @@ class World:
     flags: ports.Flags
     history: ports.History
     clock: memory_store.SettableClock
+    turns: Callable[[], ports.Turns]
+    """Turns as one more process takes them."""
     single_process: bool = True
 
     def leased(self, key: model.Key | None = None, owner: str = "w") -> model.Lease:
@@ -80,6 +83,11 @@ def _of(
         flags=parts.flags,
         history=parts.history,
         clock=clock,
+        turns=(
+            parts.another_process_turns
+            if isinstance(parts, memory_store.MemoryStore)
+            else lambda: SqlTurns(parts.database)
+        ),
         single_process=not isinstance(parts, store.Store) or parts.database.single_process,
     )
 
@@ -849,3 +857,34 @@ def test_a_port_that_was_not_seen_for_long_is_due_when_its_producer_is_looked_at
     assert _claimed(world) == []
     _registered(world, _P1, seen_before=world.clock() + timedelta(seconds=1))
     assert _claimed(world) == ["p1"]
+
+
+def test_one_of_all_has_a_turn_when_it_is_due(world: World) -> None:
+    first, second = world.turns(), world.turns()
+    assert first.take("resync")
+    assert not second.take("resync")
+    assert not second.take("resync", urgent=True)
+    assert second.take("sweep")
+    first.end("resync", again_seconds=180)
+    assert not first.take("resync")
+    assert second.take("resync", urgent=True)
+    second.end("resync", again_seconds=None)
+    world.clock.advance(180)
+    assert second.take("resync")
+
+
+def test_who_does_not_keep_a_turn_is_replaced_and_cannot_end_it(world: World) -> None:
+    dead, living, third = world.turns(), world.turns(), world.turns()
+    third.keep()
+    assert dead.take("resync")
+    for _ in range(3):
+        world.clock.advance(20)
+        dead.keep()
+    assert not living.take("resync")
+    world.clock.advance(30)
+    assert living.take("resync")
+    dead.keep()
+    dead.end("resync", again_seconds=999)
+    assert not third.take("resync")
+    living.end("resync", again_seconds=0)
+    assert third.take("resync")

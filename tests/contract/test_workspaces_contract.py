@@ -316,6 +316,8 @@ def test_a_name_that_could_escape_is_rejected_everywhere(namespace: str, bench: 
     with pytest.raises(errors.NameRejected):
         bench.workspaces.owner(namespace)
     with pytest.raises(errors.NameRejected):
+        bench.workspaces.names_key(namespace, _ID)
+    with pytest.raises(errors.NameRejected):
         bench.workspaces.retract(namespace, _ID)
     with pytest.raises(errors.NameRejected):
         bench.workspaces.archive(namespace, _ID)
@@ -343,6 +345,10 @@ def test_an_id_that_is_no_uuid_is_rejected_everywhere(product_id: str, bench: Be
         bench.workspaces.adopt("sales", product_id)
     with pytest.raises(errors.NameRejected):
         bench.workspaces.purge(product_id)
+    with pytest.raises(errors.NameRejected):
+        bench.workspaces.lying(product_id)
+    with pytest.raises(errors.NameRejected):
+        bench.workspaces.names_key("sales", product_id)
 
 
 def test_the_template_has_a_digest(bench: Bench) -> None:
@@ -654,3 +660,38 @@ def test_only_the_products_own_workspace_is_upgraded(action: str, bench: Bench) 
         getattr(bench.workspaces, action)(_spec(), _FILES)
     with pytest.raises(errors.NotOurs):
         bench.workspaces.tidy("sales", _ID)
+
+
+def test_a_products_folders_are_found_by_its_id(bench: Bench) -> None:
+    assert bench.workspaces.lying(_ID) == ()
+    bench.workspaces.create(_spec(), _FILES)
+    other = ports.WorkspaceSpec(
+        product_id=_OTHER, namespace="finance", context={"project_name": "finance"}
+    )
+    bench.workspaces.create(other, _FILES)
+    assert bench.workspaces.lying(_ID) == ("sales",)
+    bench.workspaces.move("sales", "campaigns", _ID)
+    assert bench.workspaces.lying(_ID) == ("campaigns",)
+    bench.delete("campaigns")
+    assert bench.workspaces.lying(_ID) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("S3_BUCKET=lake\nS3_ACCESS_KEY=AKIA1\nS3_SECRET_KEY=x\n", "AKIA1"),
+        ("S3_ACCESS_KEY=\n", ""),
+        ("S3_ACCESS_KEY=AKIA/../1\n", ""),
+        ("# S3_ACCESS_KEY=AKIA1\n", ""),
+        (f"S3_ACCESS_KEY={'A' * 4000}\n", ""),
+    ],
+)
+def test_the_key_that_a_users_env_names_is_read_where_the_folder_is_the_products(
+    text: str, named: str, bench: Bench
+) -> None:
+    bench.workspaces.create(_spec(), _FILES)
+    assert bench.workspaces.names_key("sales", _ID) == ""
+    bench.put("sales", ".env", text)
+    assert bench.workspaces.names_key("sales", _ID) == named
+    assert bench.workspaces.names_key("sales", _OTHER) == ""
+    assert bench.workspaces.names_key("absent", _ID) == ""

@@ -85,8 +85,7 @@ def test_a_port_is_published_read_and_revoked(stand: stands.Stand) -> None:
     ids = {name: post(stand, "", a_product(name))["id"] for name in ("sales", "marketing")}
     port = post(stand, f"/{ids['sales']}/output_ports", a_port("daily-revenue"))["id"]
     sales, marketing = (consumer.Workspace(stand.products / name) for name in ids)
-    for name in ids:
-        stand.until(lambda name=name: stand.ready(name), f"the workspace of {name}")
+    stand.until(lambda: all(map(stand.ready, ids)), "both workspaces")
     own_ports = sales.folder / "ports.json"
     stand.until(lambda: "daily-revenue" in own_ports.read_text(), "the port")
 
@@ -128,7 +127,9 @@ def test_a_port_is_published_read_and_revoked(stand: stands.Stand) -> None:
 
     post(stand, f"{of_port}/revoke", decision)
     stand.until(lambda: inputs(marketing) == [], "the revocation")
-    with pytest.raises(RuntimeError, match=f"gold.reach reads upstream.{UPSTREAM}, but this product") as failed:
+    with pytest.raises(
+        RuntimeError, match=f"gold.reach reads upstream.{UPSTREAM}, but this product"
+    ) as failed:
         marketing.sqlmesh("run")
     assert stand.running.url in str(failed.value)
     assert UPSTREAM in (marketing.folder / "INPUTS.md").read_text()
