@@ -21,7 +21,7 @@ gateways:
 default_gateway: duckdb
 model_defaults: { dialect: duckdb, start: 2026-01-01 }
 disable_anonymized_analytics: true
-linter: { enabled: true, rules: [ambiguousorinvalidcolumn] }
+linter: { enabled: true, rules: [ambiguousorinvalidcolumn, noambiguousprojections] }
 """
 _LOOK = """
 import json
