@@ -128,7 +128,10 @@ def _row(here: dict[int, int], changes: int) -> array[int]:
 
 
 def _kept_lines(old: Lines, new: Lines, trace: list[array[int]]) -> list[tuple[int, int]]:
-    """Walk back from the end; return the pairs of lines that are the same, last first."""
+    """Walk back from the end; return the pairs of lines that are the same, last first.
+
+    The texts begin differently, so that the way of no change at all has none.
+    """
     x, y = len(old), len(new)
     kept: list[tuple[int, int]] = []
     for changes in range(len(trace) - 1, 0, -1):
@@ -149,9 +152,6 @@ def _kept_lines(old: Lines, new: Lines, trace: list[array[int]]) -> list[tuple[i
             x, y = x - 1, y - 1
             kept.append((x, y))
         x, y = from_x, from_y
-    while x > 0:  # what both begin with on the way of no change at all
-        x, y = x - 1, y - 1
-        kept.append((x, y))
     return kept
 
 

@@ -55,8 +55,9 @@ def decide(
     """Say what becomes of a file; None stands for a version that has none."""
     if theirs in (base, ours):
         return Decision(change=model.FileChange.UNCHANGED)
-    if theirs is None:
-        return _removed(base, ours)
+    if theirs is None:  # a user who worked on it keeps it
+        gone = model.FileChange.REMOVED if ours == base else model.FileChange.KEPT_EDITED
+        return Decision(change=gone)
     if ours is None:
         if base is None:
             return Decision(change=model.FileChange.ADDED, write=theirs)
@@ -71,14 +72,6 @@ def decide(
     if merged == ours:
         return Decision(change=model.FileChange.UNCHANGED)
     return Decision(change=model.FileChange.MERGED, write=merged)
-
-
-def _removed(base: Version | None, ours: Version | Untouchable | None) -> Decision:
-    """Remove what the template has no more, unless somebody worked on it."""
-    if ours is None:
-        return Decision(change=model.FileChange.UNCHANGED)
-    gone = ours == base
-    return Decision(change=model.FileChange.REMOVED if gone else model.FileChange.KEPT_EDITED)
 
 
 def merge(base: Version, theirs: Version, ours: Version) -> Version | None:
