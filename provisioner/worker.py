@@ -79,6 +79,7 @@ def run_once(duty: Duty, lease: model.Lease, guard: Callable[[], None]) -> model
 
     Only a lost lease is passed on: then nothing may be written any more.
     """
+    began = duty.clock()
     with telemetry.bound(key=str(lease.key), reconcile_id=uuid.uuid4().hex[:12]):
         try:
             unlisted = _touch_consumers(duty, lease)
@@ -88,14 +89,14 @@ def run_once(duty: Duty, lease: model.Lease, guard: Callable[[], None]) -> model
         except errors.LeaseLost:
             raise
         except errors.TemporaryError as error:
-            return _again(duty, lease, str(error), error.delay_seconds)
+            return _again(duty, lease, str(error), error.delay_seconds, began)
         except errors.PermanentError as error:
             outcome = model.Outcome(key=lease.key, status="condition", message=str(error))
         except Exception as error:
             duty.metrics.bugs.inc()
             _log.exception("unexpected error in a reconcile")
-            return _again(duty, lease, f"unexpected: {type(error).__name__}", None)
-        duty.queue.done(lease, outcome)
+            return _again(duty, lease, f"unexpected: {type(error).__name__}", None, began)
+        duty.queue.done(lease, outcome, rest_seconds=_rest_seconds(duty, began))
         duty.metrics.reconciles.labels(outcome.status).inc()
         if outcome.message:
             _log.warning("reconcile ended", status=outcome.status, reason=outcome.message)
@@ -118,8 +119,13 @@ def _touch_consumers(duty: Duty, lease: model.Lease) -> errors.TemporaryError | 
     return None
 
 
+def _rest_seconds(duty: Duty, began: datetime) -> float:
+    """Return how long a key rests whose run began then, if it was touched meanwhile."""
+    return backoff.rest_seconds((duty.clock() - began).total_seconds())
+
+
 def _again(
-    duty: Duty, lease: model.Lease, message: str, delay_seconds: float | None
+    duty: Duty, lease: model.Lease, message: str, delay_seconds: float | None, began: datetime
 ) -> model.Outcome:
     """Queue a retry by backoff, and not before the delay that the error asks for.
 
@@ -129,7 +135,7 @@ def _again(
     delay = max(delay, delay_seconds or 0.0)
     next_at = duty.clock() + timedelta(seconds=delay)
     outcome = model.Outcome(key=lease.key, status="retry", message=message, next_at=next_at)
-    duty.queue.retry(lease, outcome, delay)
+    duty.queue.retry(lease, outcome, delay, rest_seconds=_rest_seconds(duty, began))
     duty.metrics.reconciles.labels("retry").inc()
     _log.warning("reconcile will be retried", reason=message, delay_seconds=round(delay, 1))
     return outcome
@@ -234,13 +240,19 @@ class Crew:
             async with self._looking:  # one looks for all, so that a delivery costs one look
                 lease = await self._next()
             if lease is not None:
-                self._expect(await run(self._duty, lease))
+                began = self._duty.clock()
+                outcome = await run(self._duty, lease)
+                self._expect(_rest_seconds(self._duty, began))
+                if (
+                    outcome is not None
+                    and outcome.status == "retry"
+                    and outcome.next_at is not None
+                ):
+                    self._expect((outcome.next_at - self._duty.clock()).total_seconds())
 
-    def _expect(self, outcome: model.Outcome | None) -> None:
-        """Look again when a key that failed here becomes ready."""
-        if outcome is not None and outcome.status == "retry" and outcome.next_at is not None:
-            delay = (outcome.next_at - self._duty.clock()).total_seconds()
-            asyncio.get_running_loop().call_later(max(0.0, delay), self._wake.set)
+    def _expect(self, seconds: float) -> None:
+        """Look again when a key that rests, or failed here, becomes ready."""
+        asyncio.get_running_loop().call_later(max(0.0, seconds), self._wake.set)
 
     async def _next(self) -> model.Lease | None:
         """Wait for a key; None when it is time to stop."""

@@ -34,11 +34,26 @@ class Workqueue(Protocol):
     def heartbeat(self, lease: model.Lease) -> model.Lease:
         """Extend a lease; raise `LeaseLost` where it is no longer ours."""
 
-    def done(self, lease: model.Lease, outcome: model.Outcome) -> None:
-        """Give a key back for good (or once more, if touched meanwhile) and keep the outcome."""
+    def done(
+        self, lease: model.Lease, outcome: model.Outcome, *, rest_seconds: float = 0.0
+    ) -> None:
+        """Give a key back for good and keep the outcome.
 
-    def retry(self, lease: model.Lease, outcome: model.Outcome, delay_seconds: float) -> None:
-        """Give a key back to be tried again after a delay; a later touch does not wait for it."""
+        If touched meanwhile it runs once more, after a rest that no touch cuts short.
+        """
+
+    def retry(
+        self,
+        lease: model.Lease,
+        outcome: model.Outcome,
+        delay_seconds: float,
+        *,
+        rest_seconds: float = 0.0,
+    ) -> None:
+        """Give a key back to be tried again after a delay; a later touch does not wait for it.
+
+        If an event came meanwhile, the delay is the rest, which no touch cuts short.
+        """
 
     def reap(self, *, all_owners: bool = False) -> int:
         """Free leases that have run out; at the start of a single-process store, all of them."""
