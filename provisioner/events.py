@@ -10,6 +10,7 @@ tables below; a URL or a type that is in no table is `other`.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Mapping
@@ -19,6 +20,9 @@ from provisioner import errors, model
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _EVERY_PORT = "*"
+_LONGEST_KEPT_URL = 256
+_Shape = tuple[str | None, ...]
+"""The segments of a path, with None for a UUID."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -216,36 +220,46 @@ def _look_up(method: str, url: str) -> tuple[str, _Row | None, dict[str, str]]:
     if root is None:
         return "", None, {}
     segments = path.removeprefix(root).split("/", 9)
+    ids = [_uuid(segment) for segment in segments]
+    shape = tuple(s if i is None else None for s, i in zip(segments, ids, strict=True))
+    # What is remembered must not be as large as senders like.
+    find = _find if len(url) <= _LONGEST_KEPT_URL else _find.__wrapped__
+    subject, row, places = find(method, root, shape)
+    return subject, row, {role: ids[place] or "" for role, place in places.items()}
+
+
+@functools.lru_cache(maxsize=1024)
+def _find(method: str, root: str, shape: _Shape) -> tuple[str, _Row | None, Mapping[str, int]]:
+    """Find the row of a path: its subject, and which segment is the id of which role."""
     for row, pattern in _BY_METHOD.get(method, ()):
-        match = _match(pattern, segments)
+        match = _match(pattern, shape)
         if match is not None:
-            words, ids = match
-            return f"{method} {root}{'/'.join(words)}", row, ids
+            words, places = match
+            return f"{method} {root}{'/'.join(words)}", row, places
     return "", None, {}
 
 
-def _match(pattern: list[str], segments: list[str]) -> tuple[list[str], dict[str, str]] | None:
-    """Fit a path to a pattern: the words that fitted, with `{id}` for roles, and the ids."""
+def _match(pattern: list[str], shape: _Shape) -> tuple[list[str], dict[str, int]] | None:
+    """Fit a path to a pattern: the words that fitted, with `{id}` for roles, and their places."""
     rest = pattern[-1] == "**"
     fixed = pattern[:-1] if rest else pattern
-    if len(segments) < len(fixed) or (len(segments) > len(fixed) and not rest):
+    if len(shape) < len(fixed) or (len(shape) > len(fixed) and not rest):
         return None
     words: list[str] = []
-    ids: dict[str, str] = {}
-    for expected, segment in zip(fixed, segments, strict=False):
+    places: dict[str, int] = {}
+    for place, (expected, word) in enumerate(zip(fixed, shape, strict=False)):
         if expected == "{name}":
             words.append(expected)
         elif expected.startswith("{"):
-            identity = _uuid(segment)
-            if identity is None:
+            if word is not None:
                 return None
-            ids[expected.strip("{}")] = identity
+            places[expected.strip("{}")] = place
             words.append("{id}")
-        elif segment in expected.split("|"):
-            words.append(segment)
+        elif word is not None and word in expected.split("|"):
+            words.append(word)
         else:
             return None
-    return ([*words, "*"] if rest else words), ids
+    return ([*words, "*"] if rest else words), places
 
 
 def _name(

@@ -76,9 +76,11 @@ class State:
                 raise errors.LeaseLost("the lease is no longer ours", key=str(lease.key))
             yield row
 
-    def touch(self, key: model.Key, priority: model.Priority, touched: Iterable[str]) -> None:
+    def touch(self, key: model.Key, priority: model.Priority, touched: Iterable[str]) -> bool:
+        """Queue a key; tell whether that changed anything but its ports."""
         now = self.clock()
         event = priority is model.Priority.EVENT
+        before = dataclasses.replace(self.queue[key]) if key in self.queue else None
         row = self.queue.setdefault(key, _Row(ready_at=now, priority=priority))
         row.ports.update(dict.fromkeys(touched, False))
         if row.token is not None and (row.again is None or event):
@@ -87,6 +89,7 @@ class State:
             row.priority = priority
             if row.token is None and (row.attempts or row.ready_at - now > _LONGEST_REST):
                 row.ready_at = min(row.ready_at, now)
+        return row != before
 
     def consumers(self, port_id: str) -> frozenset[model.Key]:
         return frozenset(

@@ -12,11 +12,12 @@ from provisioner import model
 class Inbox(Protocol):
     """Take in deliveries."""
 
-    def accept(self, deliveries: Sequence[model.Delivery]) -> None:
+    def accept(self, deliveries: Sequence[model.Delivery]) -> bool:
         """Store deliveries and queue what they touch in one durable transaction.
 
         Consumers with a link of any status on a touched port are queued too; a link id that is
-        unknown, like `Touched.resync`, asks for a resync.
+        unknown, like `Touched.resync`, asks for a resync. Tell whether that changed the order of
+        work: False where all that was touched waits already, or is to run once more.
         """
 
 

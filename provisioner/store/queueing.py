@@ -7,7 +7,6 @@ no failure. Ports lie beside their key; `handed` ones are the lease's.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -16,7 +15,7 @@ import sqlalchemy
 from sqlalchemy import BigInteger, ColumnElement, and_, case, or_, select, type_coerce
 
 from provisioner import backoff, errors, model
-from provisioner.store import database, schema, wakeups
+from provisioner.store import database, prepared, schema, wakeups
 
 _EVENT, _RESYNC = 0, 1
 _URGENCY = {model.Priority.EVENT: _EVENT, model.Priority.RESYNC: _RESYNC}
@@ -31,35 +30,34 @@ def touch(
     wanted: Mapping[model.Key, Iterable[str]],
     priority: model.Priority,
     now: datetime,
-) -> None:
+) -> bool:
     """Queue keys with their ports, or note on running ones that they must run once more.
 
     A touch makes a row more urgent, never less; an event alone ends a wait for a retry, and nothing
     a rest. Keys are written in order, and before all else in a transaction, so that two writers can
-    never wait for each other. Workers of other processes hear of it with the commit.
+    never wait for each other. Return whether anything changed in the order of work: where it did,
+    workers of other processes hear of it with the commit.
     """
+    urgency, ready_at = _URGENCY[priority], schema.microseconds(now)
     rows = [
-        {"key": str(key), "priority": _URGENCY[priority], "ready_at": now, "attempts": 0}
+        {"key": str(key), "priority": urgency, "ready_at": ready_at, "attempts": 0}
         for key in sorted(wanted)
     ]
-    if rows:
-        connection.execute(_touch(connection.dialect.name), rows)
-        wakeups.announce(connection)
+    changed = bool(rows) and _TOUCH.execute(connection, rows) > 0
     ports = [
-        {"key": str(key), "port_id": port, "handed": False}
-        for key in sorted(wanted)
+        {"key": row["key"], "port_id": port, "handed": False}
+        for row, key in zip(rows, sorted(wanted), strict=True)
         for port in sorted(wanted[key])
     ]
     if ports:
-        connection.execute(_add_port(connection.dialect.name), ports)
+        _ADD_PORT.execute(connection, ports)
+    if changed:
+        wakeups.announce(connection)
+    return changed
 
 
-@functools.cache
 def _touch(dialect: str) -> database.Insert:
-    """Build the upsert of one key, once: every delivery waits for it.
-
-    A touch that changes nothing writes nothing.
-    """
+    """Build the upsert of one key; a touch that changes nothing writes nothing."""
     new = database.insert_into(_queue, dialect)
     priority, now = new.excluded.priority, new.excluded.ready_at
     waits, runs = _queue.c.token.is_(None), _queue.c.token.is_not(None)
@@ -80,7 +78,6 @@ def _touch(dialect: str) -> database.Insert:
     )
 
 
-@functools.cache
 def _add_port(dialect: str) -> database.Insert:
     """Build the upsert of one port of a key."""
     new = database.insert_into(_ports, dialect)
@@ -88,6 +85,10 @@ def _add_port(dialect: str) -> database.Insert:
         index_elements=[_ports.c.key, _ports.c.port_id],
         set_={"handed": new.excluded.handed},
     )
+
+
+_TOUCH = prepared.Prepared(_touch, ("key", "priority", "ready_at", "attempts"))
+_ADD_PORT = prepared.Prepared(_add_port, ("key", "port_id", "handed"))
 
 
 def lease_next(
