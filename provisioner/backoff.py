@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 _LARGEST_EXPONENT = 62
 """Far beyond any cap; a key that fails for months must not overflow a float."""
-_REST_FACTOR = 10
-"""A key that is touched without end is reconciled for a tenth of the time."""
+_REST_FACTOR = 25
+"""A key that is touched without end takes this small a part of a worker, if its runs are short."""
 LONGEST_REST_SECONDS = 0.25
 """Whoever waits for a product hardly notices."""
 

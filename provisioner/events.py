@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from provisioner import errors, model
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+_UUID_LENGTH = 36
 _EVERY_PORT = "*"
 _LONGEST_KEPT_URL = 256
 _Shape = tuple[str | None, ...]
@@ -181,7 +182,7 @@ def _parse_v1(message: Mapping[str, object]) -> Event:
     texts = [message.get(name) for name in ("method", "url", "query", "response")]
     status_code = message.get("status_code")
     # `type`, because True is an int; the bounds, because a store has columns.
-    if not all(isinstance(text, str) for text in texts) or type(status_code) is not int:
+    if set(map(type, texts)) != {str} or type(status_code) is not int:
         raise errors.PayloadError("a delivery has the shape of neither wire")
     if not 100 <= status_code <= 599:
         raise errors.PayloadError("status_code is no HTTP status")
@@ -216,11 +217,13 @@ def _event(wire: model.Wire, subject: str, status_code: int | None, named: model
 def _look_up(method: str, url: str) -> tuple[str, _Row | None, dict[str, str]]:
     """Find the row of a call: its subject in the table's own words, and the ids in the URL."""
     path = url.partition("?")[0].removesuffix("/")
-    root = next((root for root in _ROOTS if path.startswith(root)), None)
-    if root is None:
+    for root in _ROOTS:
+        if path.startswith(root):
+            break
+    else:
         return "", None, {}
     segments = path.removeprefix(root).split("/", 9)
-    ids = [_uuid(segment) for segment in segments]
+    ids = [_uuid(segment) if len(segment) == _UUID_LENGTH else None for segment in segments]
     shape = tuple(s if i is None else None for s, i in zip(segments, ids, strict=True))
     # What is remembered must not be as large as senders like.
     find = _find if len(url) <= _LONGEST_KEPT_URL else _find.__wrapped__

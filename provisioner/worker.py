@@ -282,7 +282,9 @@ class Crew:
         """Wait for a wake-up, but not for ever: delays and other processes make keys ready too."""
         if self._stopping.is_set():
             return
-        seconds = _POLL_SECONDS_HEARING if self._hears() else _POLL_SECONDS
+        # Deliveries for what is queued already wake nobody: a look that failed is made good here.
+        hears = self._hears() and not self._cut_off
+        seconds = _POLL_SECONDS_HEARING if hears else _POLL_SECONDS
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), seconds)
 
