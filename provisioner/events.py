@@ -10,20 +10,13 @@ tables below; a URL or a type that is in no table is `other`.
 
 from __future__ import annotations
 
-import functools
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from provisioner import errors, model
+from provisioner import errors, model, paths
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_UUID_LENGTH = 36
 _EVERY_PORT = "*"
-_LONGEST_KEPT_URL = 256
-_Shape = tuple[str | None, ...]
-"""The segments of a path, with None for a UUID."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +56,7 @@ class _Row:
 
     methods: str
     pattern: str
-    """`{role}` is one segment, `a|b` are alternatives, a last `**` is any rest, also none."""
+    """v1: below a root, as `paths` reads it; v2: what the type says before its verb."""
     fields: Mapping[str, str] = field(default_factory=dict)
     """Role -> dotted path of an id in the answer (v1) or in the event's data (v2).
 
@@ -141,12 +134,7 @@ _URLS: tuple[_Row, ...] = (
     _Row(_ANY, "/data_product_types|data_product_lifecycles|data_product_settings/**"),
 )
 
-_BY_METHOD = {
-    method: tuple(
-        (row, row.pattern.split("/")[1:]) for row in _URLS if method in row.methods.split()
-    )
-    for method in _ANY.split()
-}
+_PATTERNS = paths.Patterns((row.methods, row.pattern) for row in _URLS)
 
 # v2 names what changed, never how: `data_product.event` may be a rename or a deletion. The verbs
 # are those of v0.6.0, which sends the whole thing in `after` and `before`.
@@ -219,50 +207,12 @@ def _look_up(method: str, url: str) -> tuple[str, _Row | None, dict[str, str]]:
     path = url.partition("?")[0].removesuffix("/")
     for root in _ROOTS:
         if path.startswith(root):
-            break
-    else:
-        return "", None, {}
-    segments = path.removeprefix(root).split("/", 9)
-    ids = [_uuid(segment) if len(segment) == _UUID_LENGTH else None for segment in segments]
-    shape = tuple(s if i is None else None for s, i in zip(segments, ids, strict=True))
-    # What is remembered must not be as large as senders like.
-    find = _find if len(url) <= _LONGEST_KEPT_URL else _find.__wrapped__
-    subject, row, places = find(method, root, shape)
-    return subject, row, {role: ids[place] or "" for role, place in places.items()}
-
-
-@functools.lru_cache(maxsize=1024)
-def _find(method: str, root: str, shape: _Shape) -> tuple[str, _Row | None, Mapping[str, int]]:
-    """Find the row of a path: its subject, and which segment is the id of which role."""
-    for row, pattern in _BY_METHOD.get(method, ()):
-        match = _match(pattern, shape)
-        if match is not None:
-            words, places = match
-            return f"{method} {root}{'/'.join(words)}", row, places
+            found = _PATTERNS.find(method, path.removeprefix(root))
+            if found is None:
+                break
+            number, words, ids = found
+            return f"{method} {root}{words}", _URLS[number], ids
     return "", None, {}
-
-
-def _match(pattern: list[str], shape: _Shape) -> tuple[list[str], dict[str, int]] | None:
-    """Fit a path to a pattern: the words that fitted, with `{id}` for roles, and their places."""
-    rest = pattern[-1] == "**"
-    fixed = pattern[:-1] if rest else pattern
-    if len(shape) < len(fixed) or (len(shape) > len(fixed) and not rest):
-        return None
-    words: list[str] = []
-    places: dict[str, int] = {}
-    for place, (expected, word) in enumerate(zip(fixed, shape, strict=False)):
-        if expected == "{name}":
-            words.append(expected)
-        elif expected.startswith("{"):
-            if word is not None:
-                return None
-            places[expected.strip("{}")] = place
-            words.append("{id}")
-        elif word is not None and word in expected.split("|"):
-            words.append(word)
-        else:
-            return None
-    return ([*words, "*"] if rest else words), places
 
 
 def _name(
@@ -292,7 +242,7 @@ def _name(
 
 def _read(value: object, fields: Mapping[str, str]) -> dict[str, str]:
     """Collect the ids at dotted paths; what is absent or no UUID is left out."""
-    found = {role: _uuid(_at(value, path)) for role, path in fields.items()}
+    found = {role: paths.uuid(_at(value, path)) for role, path in fields.items()}
     return {role: identity for role, identity in found.items() if identity is not None}
 
 
@@ -300,11 +250,6 @@ def _at(value: object, path: str) -> object:
     for name in path.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     return value
-
-
-def _uuid(value: object) -> str | None:
-    text = value.lower() if isinstance(value, str) else ""
-    return text if _UUID.fullmatch(text) else None
 
 
 def _answer(response: str) -> object:

@@ -24,8 +24,7 @@ _POLL_SECONDS = 1.0
 _POLL_SECONDS_HEARING = 10.0
 """Where other processes wake us, looking is for what they may have failed to say."""
 _PAUSE_SECONDS = 0.02
-"""After a look that found nothing: in a burst for keys that run already, every delivery would have
-one more look wait for the store beside it."""
+"""After a look that found nothing: in a burst many looks would wait for the store beside it."""
 _log = telemetry.Log(__name__)
 
 
@@ -241,18 +240,15 @@ class Crew:
                 lease = await self._next()
             if lease is not None:
                 began = self._duty.clock()
-                outcome = await run(self._duty, lease)
-                self._expect(_rest_seconds(self._duty, began))
-                if (
-                    outcome is not None
-                    and outcome.status == "retry"
-                    and outcome.next_at is not None
-                ):
-                    self._expect((outcome.next_at - self._duty.clock()).total_seconds())
+                self._expect(await run(self._duty, lease), began)
 
-    def _expect(self, seconds: float) -> None:
+    def _expect(self, outcome: model.Outcome | None, began: datetime) -> None:
         """Look again when a key that rests, or failed here, becomes ready."""
-        asyncio.get_running_loop().call_later(max(0.0, seconds), self._wake.set)
+        delays = [_rest_seconds(self._duty, began)]
+        if outcome is not None and outcome.status == "retry" and outcome.next_at is not None:
+            delays.append((outcome.next_at - self._duty.clock()).total_seconds())
+        for delay in delays:
+            asyncio.get_running_loop().call_later(max(0.0, delay), self._wake.set)
 
     async def _next(self) -> model.Lease | None:
         """Wait for a key; None when it is time to stop."""
@@ -283,8 +279,7 @@ class Crew:
         if self._stopping.is_set():
             return
         # Deliveries for what is queued already wake nobody: a look that failed is made good here.
-        hears = self._hears() and not self._cut_off
-        seconds = _POLL_SECONDS_HEARING if hears else _POLL_SECONDS
+        seconds = _POLL_SECONDS_HEARING if self._hears() and not self._cut_off else _POLL_SECONDS
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), seconds)
 

@@ -87,8 +87,9 @@ class Queue(RuleBasedStateMachine):
         if way == "delivery":
             keys_alone = model.Touched(keys=frozenset(touched))
             delivery = dataclasses.replace(opened_store.delivery(), touched=keys_alone)
-            stored, modelled = self.stored.inbox, self.modelled.inbox
-            assert stored.accept([delivery]) == modelled.accept([delivery])
+            looks = self.stored.inbox.accept([delivery])
+            anyway = not self.stored.database.single_process
+            assert looks == (self.modelled.inbox.accept([delivery]) or anyway)
         elif way == "ask":
             for each in (self.stored.asks, self.modelled.asks):
                 each.ask(touched, model.Ask.ROTATE)

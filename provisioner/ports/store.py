@@ -16,8 +16,8 @@ class Inbox(Protocol):
         """Store deliveries and queue what they touch in one durable transaction.
 
         Consumers with a link of any status on a touched port are queued too; a link id that is
-        unknown, like `Touched.resync`, asks for a resync. Tell whether that changed the order of
-        work: False where all that was touched waits already, or is to run once more.
+        unknown, like `Touched.resync`, asks for a resync. Tell whether workers have to look: False
+        only where all that was touched waits already, or is to run once more, and is found.
         """
 
 

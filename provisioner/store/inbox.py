@@ -26,11 +26,11 @@ class SqlInbox:
         with self._database.writing() as connection:
             wanted, resync = _touched(connection, deliveries)
             now = self._database.now(connection)
-            changed = queueing.touch(connection, wanted, model.Priority.EVENT, now)
+            looked_for = queueing.touch(connection, wanted, model.Priority.EVENT, now)
             history.add_deliveries(connection, deliveries)
             if resync:
                 flags.set_flag(connection, flags.RESYNC_WANTED, "yes")
-        return changed
+        return looked_for
 
 
 def _touched(

@@ -35,15 +35,15 @@ def touch(
 
     A touch makes a row more urgent, never less; an event alone ends a wait for a retry, and nothing
     a rest. Keys are written in order, and before all else in a transaction, so that two writers can
-    never wait for each other. Return whether anything changed in the order of work: where it did,
-    workers of other processes hear of it with the commit.
+    never wait for each other. Return whether workers have to look: those of other processes hear
+    of it with the commit.
     """
     urgency, ready_at = _URGENCY[priority], schema.microseconds(now)
     rows = [
         {"key": str(key), "priority": urgency, "ready_at": ready_at, "attempts": 0}
         for key in sorted(wanted)
     ]
-    changed = bool(rows) and _TOUCH.execute(connection, rows) > 0
+    looked_for = bool(rows) and _TOUCH.execute(connection, rows) > 0
     ports = [
         {"key": row["key"], "port_id": port, "handed": False}
         for row, key in zip(rows, sorted(wanted), strict=True)
@@ -51,9 +51,12 @@ def touch(
     ]
     if ports:
         _ADD_PORT.execute(connection, ports)
-    if changed:
+    # Where several processes write, a look passes over rows that somebody is writing just then,
+    # so whoever wrote one, even if it changed nothing, has it looked for again.
+    looked_for = looked_for or (bool(rows) and connection.dialect.name == "postgresql")
+    if looked_for:
         wakeups.announce(connection)
-    return changed
+    return looked_for
 
 
 def _touch(dialect: str) -> database.Insert:
