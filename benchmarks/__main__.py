@@ -25,9 +25,9 @@ def measure(root: Path, size: measures.Size) -> list[table.Row]:
     rows: list[table.Row] = []
     with world.world(root) as here:
         started = measures.start(here, size)
-        with here.serving():
+        with here.serving() as process:
             rows += measures.creates(here, size)
-            rows += measures.acknowledgements(here, size)
+            rows += measures.acknowledgements(here, process, size)
             rows += measures.revocation(here, size)
         like = next(iter(here.players.state.products))
         here.know([f"resynced-{number}" for number in range(size.resynced)], like)

@@ -130,7 +130,7 @@ def _rendering(size: Size) -> Row:
     )
 
 
-def acknowledgements(here: world.World, size: Size) -> list[Row]:
+def acknowledgements(here: world.World, process: subprocess.Popen[bytes], size: Size) -> list[Row]:
     """Measure deliveries that touch one known product: one sender, then eight."""
     product = here.create("known")
     here.wait_for(here.folder("known") / ".env")
@@ -138,11 +138,14 @@ def acknowledgements(here: world.World, size: Size) -> list[Row]:
     request = here.delivery(product)
     alone = sender.send(here.port, request, senders=1, count=size.deliveries)
     here.wait_idle()
-    many = sender.send(here.port, request, senders=8, count=size.deliveries * 2)
-    here.wait_idle()
-    with _empty() as port:
-        floor = sender.send(port, request, senders=1, count=size.deliveries)
-        ceiling = sender.send(port, request, senders=8, count=size.deliveries * 2)
+    with _computed(process.pid) as ours:
+        many = sender.send(here.port, request, senders=8, count=size.deliveries * 2)
+        here.wait_idle()
+    with _empty() as empty:
+        floor = sender.send(empty.port, request, senders=1, count=size.deliveries)
+        with _computed(empty.process.pid) as theirs:
+            ceiling = sender.send(empty.port, request, senders=8, count=size.deliveries * 2)
+    ours_us, theirs_us = (sum(each) / len(many.latencies) * 1e6 for each in (ours, theirs))
     disk = _fsync(here.made.root)
     return [
         Row(
@@ -168,11 +171,39 @@ def acknowledgements(here: world.World, size: Size) -> list[Row]:
             note=f"{many.rate:,.0f}/s of {ceiling.rate:,.0f}/s; the sender was busy"
             f" {many.busy:.0%} and {ceiling.busy:.0%}",
         ),
+        Row(
+            what="  processor time of one, 8 senders",
+            value=ours_us,
+            unit="us",
+            note=f"the empty app {theirs_us:.0f} us, {theirs_us / ours_us:.0%} of it; with the"
+            " reconciles meanwhile",
+        ),
     ]
 
 
 @contextlib.contextmanager
-def _empty() -> Iterator[int]:
+def _computed(pid: int) -> Iterator[list[float]]:
+    """Note the seconds that a process computes in a block, its system calls among them."""
+
+    def so_far() -> float:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    began, taken = so_far(), list[float]()
+    yield taken
+    taken.append(so_far() - began)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Empty:
+    """The empty application, being served."""
+
+    process: subprocess.Popen[bytes]
+    port: int
+
+
+@contextlib.contextmanager
+def _empty() -> Iterator[_Empty]:
     port = stage.free_port(0)
     process = subprocess.Popen([sys.executable, "-m", "benchmarks.empty", str(port)])
     try:
@@ -181,7 +212,7 @@ def _empty() -> Iterator[int]:
                 httpx.post(f"http://127.0.0.1:{port}/")
                 break
             time.sleep(0.02)
-        yield port
+        yield _Empty(process=process, port=port)
     finally:
         process.terminate()
         process.wait(10)

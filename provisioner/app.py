@@ -117,7 +117,7 @@ class Service:
             clock=parts.clock,
             new_id=lambda: str(uuid.uuid4()),
             metrics=parts.metrics,
-            on_accepted=self._crew.wake,
+            on_changed=self._crew.wake,
         )
 
     def _clockwork(self, timers: clockwork.Timers) -> dict[str, Callable[[], object]]:

@@ -23,14 +23,17 @@ _Waiting = tuple[model.Delivery, "asyncio.Future[None]"]
 
 
 class Batch:
-    """Store deliveries in shared transactions; `run` has it done and needs a parent."""
+    """Store deliveries in shared transactions; `run` has it done and needs a parent.
+
+    `on_changed` is called, from a thread, where workers should look anew.
+    """
 
     def __init__(
-        self, inbox: ports.Inbox, metrics: telemetry.Metrics, on_accepted: Callable[[], None]
+        self, inbox: ports.Inbox, metrics: telemetry.Metrics, on_changed: Callable[[], None]
     ) -> None:
         self._inbox = inbox
         self._metrics = metrics
-        self._on_accepted = on_accepted
+        self._on_changed = on_changed
         self._arrived: list[_Waiting] = []  # in this turn of the loop; handed over at its end
         self._handed: queue.SimpleQueue[list[_Waiting]] = queue.SimpleQueue()
         self._taken: deque[_Waiting] = deque()  # the thread's own
@@ -84,8 +87,9 @@ class Batch:
         try:
             while not self._stopping.is_set():
                 batch = self._next()
-                failure = self._accept([delivery for delivery, _ in batch]) if batch else None
-                loop.call_soon_threadsafe(self._stored, batch, failure)
+                if batch:
+                    failure = self._accept([delivery for delivery, _ in batch])
+                    loop.call_soon_threadsafe(_answer, batch, failure)
             loop.call_soon_threadsafe(_end, ended)
         except RuntimeError:
             _log.warning("the service ended before its last deliveries were stored")
@@ -101,7 +105,7 @@ class Batch:
     def _accept(self, deliveries: list[model.Delivery]) -> errors.StoreUnavailable | None:
         """Store deliveries in one transaction; return what stood in the way."""
         try:
-            self._inbox.accept(deliveries)
+            changed = self._inbox.accept(deliveries)
         except errors.StoreUnavailable as exc:
             _log.warning("deliveries cannot be stored", deliveries=len(deliveries), reason=exc)
             return exc
@@ -111,12 +115,9 @@ class Batch:
             unavailable = errors.StoreUnavailable("storing deliveries failed")
             unavailable.__cause__ = exc
             return unavailable
+        if changed:
+            self._on_changed()
         return None
-
-    def _stored(self, batch: list[_Waiting], failure: errors.StoreUnavailable | None) -> None:
-        _answer(batch, failure)
-        if batch and failure is None:
-            self._on_accepted()
 
 
 def _end(ended: asyncio.Future[None]) -> None:

@@ -11,13 +11,11 @@ tables below; a URL or a type that is in no table is `other`.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from provisioner import errors, model
+from provisioner import errors, model, paths
 
-_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 _EVERY_PORT = "*"
 
 
@@ -58,7 +56,7 @@ class _Row:
 
     methods: str
     pattern: str
-    """`{role}` is one segment, `a|b` are alternatives, a last `**` is any rest, also none."""
+    """v1: below a root, as `paths` reads it; v2: what the type says before its verb."""
     fields: Mapping[str, str] = field(default_factory=dict)
     """Role -> dotted path of an id in the answer (v1) or in the event's data (v2).
 
@@ -136,12 +134,7 @@ _URLS: tuple[_Row, ...] = (
     _Row(_ANY, "/data_product_types|data_product_lifecycles|data_product_settings/**"),
 )
 
-_BY_METHOD = {
-    method: tuple(
-        (row, row.pattern.split("/")[1:]) for row in _URLS if method in row.methods.split()
-    )
-    for method in _ANY.split()
-}
+_PATTERNS = paths.Patterns((row.methods, row.pattern) for row in _URLS)
 
 # v2 names what changed, never how: `data_product.event` may be a rename or a deletion. The verbs
 # are those of v0.6.0, which sends the whole thing in `after` and `before`.
@@ -177,7 +170,7 @@ def _parse_v1(message: Mapping[str, object]) -> Event:
     texts = [message.get(name) for name in ("method", "url", "query", "response")]
     status_code = message.get("status_code")
     # `type`, because True is an int; the bounds, because a store has columns.
-    if not all(isinstance(text, str) for text in texts) or type(status_code) is not int:
+    if set(map(type, texts)) != {str} or type(status_code) is not int:
         raise errors.PayloadError("a delivery has the shape of neither wire")
     if not 100 <= status_code <= 599:
         raise errors.PayloadError("status_code is no HTTP status")
@@ -212,40 +205,14 @@ def _event(wire: model.Wire, subject: str, status_code: int | None, named: model
 def _look_up(method: str, url: str) -> tuple[str, _Row | None, dict[str, str]]:
     """Find the row of a call: its subject in the table's own words, and the ids in the URL."""
     path = url.partition("?")[0].removesuffix("/")
-    root = next((root for root in _ROOTS if path.startswith(root)), None)
-    if root is None:
-        return "", None, {}
-    segments = path.removeprefix(root).split("/", 9)
-    for row, pattern in _BY_METHOD.get(method, ()):
-        match = _match(pattern, segments)
-        if match is not None:
-            words, ids = match
-            return f"{method} {root}{'/'.join(words)}", row, ids
+    for root in _ROOTS:
+        if path.startswith(root):
+            found = _PATTERNS.find(method, path.removeprefix(root))
+            if found is None:
+                break
+            number, words, ids = found
+            return f"{method} {root}{words}", _URLS[number], ids
     return "", None, {}
-
-
-def _match(pattern: list[str], segments: list[str]) -> tuple[list[str], dict[str, str]] | None:
-    """Fit a path to a pattern: the words that fitted, with `{id}` for roles, and the ids."""
-    rest = pattern[-1] == "**"
-    fixed = pattern[:-1] if rest else pattern
-    if len(segments) < len(fixed) or (len(segments) > len(fixed) and not rest):
-        return None
-    words: list[str] = []
-    ids: dict[str, str] = {}
-    for expected, segment in zip(fixed, segments, strict=False):
-        if expected == "{name}":
-            words.append(expected)
-        elif expected.startswith("{"):
-            identity = _uuid(segment)
-            if identity is None:
-                return None
-            ids[expected.strip("{}")] = identity
-            words.append("{id}")
-        elif segment in expected.split("|"):
-            words.append(segment)
-        else:
-            return None
-    return ([*words, "*"] if rest else words), ids
 
 
 def _name(
@@ -275,7 +242,7 @@ def _name(
 
 def _read(value: object, fields: Mapping[str, str]) -> dict[str, str]:
     """Collect the ids at dotted paths; what is absent or no UUID is left out."""
-    found = {role: _uuid(_at(value, path)) for role, path in fields.items()}
+    found = {role: paths.uuid(_at(value, path)) for role, path in fields.items()}
     return {role: identity for role, identity in found.items() if identity is not None}
 
 
@@ -283,11 +250,6 @@ def _at(value: object, path: str) -> object:
     for name in path.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     return value
-
-
-def _uuid(value: object) -> str | None:
-    text = value.lower() if isinstance(value, str) else ""
-    return text if _UUID.fullmatch(text) else None
 
 
 def _answer(response: str) -> object:

@@ -11,6 +11,7 @@ others none may be wrong and at least one must verify.
 from __future__ import annotations
 
 import base64
+import functools
 import hmac
 import json
 from collections.abc import Callable, Sequence
@@ -33,12 +34,12 @@ class Proofs:
     allow_unsigned: bool = False
     """Accept deliveries that carry no proof; a wrong one is still refused."""
 
-    @property
+    @functools.cached_property
     def plain_secrets(self) -> tuple[str, ...]:
         """Return the secrets that `Sign` is checked with."""
         return tuple(s for s in self.sign_secrets if s and not standard_webhooks.is_secret(s))
 
-    @property
+    @functools.cached_property
     def standard_secrets(self) -> tuple[str, ...]:
         """Return the secrets that Standard Webhooks are checked with."""
         return tuple(s for s in self.sign_secrets if standard_webhooks.is_secret(s))

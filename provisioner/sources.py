@@ -81,7 +81,7 @@ class Sources:
 
     def accepted(self, source: str) -> None:
         """Remember that the source has proven itself."""
-        allowance, _ = self._now(source)
+        allowance = self._allowances.get(source) or self._now(source)[0]
         allowance.known_until = allowance.at + _KNOWN_SECONDS
 
     def _now(self, source: str) -> tuple[_Allowance, float]:

@@ -24,8 +24,7 @@ _POLL_SECONDS = 1.0
 _POLL_SECONDS_HEARING = 10.0
 """Where other processes wake us, looking is for what they may have failed to say."""
 _PAUSE_SECONDS = 0.02
-"""After a look that found nothing: in a burst for keys that run already, every delivery would have
-one more look wait for the store beside it."""
+"""After a look that found nothing: in a burst many looks would wait for the store beside it."""
 _log = telemetry.Log(__name__)
 
 
@@ -79,6 +78,7 @@ def run_once(duty: Duty, lease: model.Lease, guard: Callable[[], None]) -> model
 
     Only a lost lease is passed on: then nothing may be written any more.
     """
+    began = duty.clock()
     with telemetry.bound(key=str(lease.key), reconcile_id=uuid.uuid4().hex[:12]):
         try:
             unlisted = _touch_consumers(duty, lease)
@@ -88,14 +88,14 @@ def run_once(duty: Duty, lease: model.Lease, guard: Callable[[], None]) -> model
         except errors.LeaseLost:
             raise
         except errors.TemporaryError as error:
-            return _again(duty, lease, str(error), error.delay_seconds)
+            return _again(duty, lease, str(error), error.delay_seconds, began)
         except errors.PermanentError as error:
             outcome = model.Outcome(key=lease.key, status="condition", message=str(error))
         except Exception as error:
             duty.metrics.bugs.inc()
             _log.exception("unexpected error in a reconcile")
-            return _again(duty, lease, f"unexpected: {type(error).__name__}", None)
-        duty.queue.done(lease, outcome)
+            return _again(duty, lease, f"unexpected: {type(error).__name__}", None, began)
+        duty.queue.done(lease, outcome, rest_seconds=_rest_seconds(duty, began))
         duty.metrics.reconciles.labels(outcome.status).inc()
         if outcome.message:
             _log.warning("reconcile ended", status=outcome.status, reason=outcome.message)
@@ -118,8 +118,13 @@ def _touch_consumers(duty: Duty, lease: model.Lease) -> errors.TemporaryError | 
     return None
 
 
+def _rest_seconds(duty: Duty, began: datetime) -> float:
+    """Return how long a key rests whose run began then, if it was touched meanwhile."""
+    return backoff.rest_seconds((duty.clock() - began).total_seconds())
+
+
 def _again(
-    duty: Duty, lease: model.Lease, message: str, delay_seconds: float | None
+    duty: Duty, lease: model.Lease, message: str, delay_seconds: float | None, began: datetime
 ) -> model.Outcome:
     """Queue a retry by backoff, and not before the delay that the error asks for.
 
@@ -129,7 +134,7 @@ def _again(
     delay = max(delay, delay_seconds or 0.0)
     next_at = duty.clock() + timedelta(seconds=delay)
     outcome = model.Outcome(key=lease.key, status="retry", message=message, next_at=next_at)
-    duty.queue.retry(lease, outcome, delay)
+    duty.queue.retry(lease, outcome, delay, rest_seconds=_rest_seconds(duty, began))
     duty.metrics.reconciles.labels("retry").inc()
     _log.warning("reconcile will be retried", reason=message, delay_seconds=round(delay, 1))
     return outcome
@@ -234,12 +239,15 @@ class Crew:
             async with self._looking:  # one looks for all, so that a delivery costs one look
                 lease = await self._next()
             if lease is not None:
-                self._expect(await run(self._duty, lease))
+                began = self._duty.clock()
+                self._expect(await run(self._duty, lease), began)
 
-    def _expect(self, outcome: model.Outcome | None) -> None:
-        """Look again when a key that failed here becomes ready."""
+    def _expect(self, outcome: model.Outcome | None, began: datetime) -> None:
+        """Look again when a key that rests, or failed here, becomes ready."""
+        delays = [_rest_seconds(self._duty, began)]
         if outcome is not None and outcome.status == "retry" and outcome.next_at is not None:
-            delay = (outcome.next_at - self._duty.clock()).total_seconds()
+            delays.append((outcome.next_at - self._duty.clock()).total_seconds())
+        for delay in delays:
             asyncio.get_running_loop().call_later(max(0.0, delay), self._wake.set)
 
     async def _next(self) -> model.Lease | None:
@@ -270,7 +278,8 @@ class Crew:
         """Wait for a wake-up, but not for ever: delays and other processes make keys ready too."""
         if self._stopping.is_set():
             return
-        seconds = _POLL_SECONDS_HEARING if self._hears() else _POLL_SECONDS
+        # Deliveries for what is queued already wake nobody: a look that failed is made good here.
+        seconds = _POLL_SECONDS_HEARING if self._hears() and not self._cut_off else _POLL_SECONDS
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._wake.wait(), seconds)
 

@@ -73,19 +73,33 @@ class SqlWorkqueue:
                 raise queueing.lost(lease)
         return dataclasses.replace(lease, expires_at=asked_at + self._lease_for)
 
-    def done(self, lease: model.Lease, outcome: model.Outcome) -> None:
+    def done(
+        self, lease: model.Lease, outcome: model.Outcome, *, rest_seconds: float = 0.0
+    ) -> None:
         """Give a key back for good (or once more, if touched meanwhile) and keep the outcome."""
         with self._database.writing() as connection:
-            if not queueing.finish(connection, lease, self._database.now(connection)):
+            now = self._database.now(connection)
+            rested_at = now + timedelta(seconds=rest_seconds)
+            if not queueing.finish(connection, lease, now=now, rested_at=rested_at):
                 raise queueing.lost(lease)
             history.add_outcome(connection, outcome, self._clock())
 
-    def retry(self, lease: model.Lease, outcome: model.Outcome, delay_seconds: float) -> None:
+    def retry(
+        self,
+        lease: model.Lease,
+        outcome: model.Outcome,
+        delay_seconds: float,
+        *,
+        rest_seconds: float = 0.0,
+    ) -> None:
         """Give a key back to be tried again after a delay; an event does not wait for it."""
         with self._database.writing() as connection:
             now = self._database.now(connection)
             later = now + timedelta(seconds=delay_seconds)
-            if not queueing.postpone(connection, lease, now=now, ready_at=later):
+            rested_at = now + timedelta(seconds=rest_seconds)
+            if not queueing.postpone(
+                connection, lease, now=now, ready_at=later, rested_at=rested_at
+            ):
                 raise queueing.lost(lease)
             history.add_outcome(connection, outcome, self._clock())
 

@@ -11,7 +11,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from provisioner import errors, model, ports
+from provisioner import backoff, errors, model, ports
+
+_LONGEST_REST = timedelta(seconds=backoff.LONGEST_REST_SECONDS)
 
 
 class SettableClock:
@@ -75,17 +77,20 @@ class State:
                 raise errors.LeaseLost("the lease is no longer ours", key=str(lease.key))
             yield row
 
-    def touch(self, key: model.Key, priority: model.Priority, touched: Iterable[str]) -> None:
+    def touch(self, key: model.Key, priority: model.Priority, touched: Iterable[str]) -> bool:
+        """Queue a key; tell whether that changed anything but its ports."""
         now = self.clock()
         event = priority is model.Priority.EVENT
+        before = dataclasses.replace(self.queue[key]) if key in self.queue else None
         row = self.queue.setdefault(key, _Row(ready_at=now, priority=priority))
         row.ports.update(dict.fromkeys(touched, False))
         if row.token is not None and (row.again is None or event):
             row.again = priority
         if event:
             row.priority = priority
-            if row.token is None:
+            if row.token is None and (row.attempts or row.ready_at - now > _LONGEST_REST):
                 row.ready_at = min(row.ready_at, now)
+        return row != before
 
     def consumers(self, port_id: str) -> frozenset[model.Key]:
         return frozenset(
@@ -145,22 +150,31 @@ class MemoryWorkqueue:
             until = row.leased_until = self._state.clock() + self._state.lease_for
         return dataclasses.replace(lease, expires_at=until)
 
-    def done(self, lease: model.Lease, outcome: model.Outcome) -> None:
+    def done(
+        self, lease: model.Lease, outcome: model.Outcome, *, rest_seconds: float = 0.0
+    ) -> None:
         with self._state.fenced(lease) as row:
             if row.again is None:
                 del self._state.queue[lease.key]
             else:
                 row.priority, row.attempts = row.again, 0
-                row.ready_at = self._state.clock()
+                row.ready_at = self._state.clock() + timedelta(seconds=rest_seconds)
                 row.ports = {port: handed for port, handed in row.ports.items() if not handed}
                 row.free()
             self._note(outcome)
 
-    def retry(self, lease: model.Lease, outcome: model.Outcome, delay_seconds: float) -> None:
+    def retry(
+        self,
+        lease: model.Lease,
+        outcome: model.Outcome,
+        delay_seconds: float,
+        *,
+        rest_seconds: float = 0.0,
+    ) -> None:
         with self._state.fenced(lease) as row:
             event = row.again is model.Priority.EVENT
             row.attempts = 0 if event else row.attempts + 1
-            delay = timedelta(seconds=0 if event else delay_seconds)
+            delay = timedelta(seconds=rest_seconds if event else delay_seconds)
             row.ready_at = self._state.clock() + delay
             row.free()
             self._note(outcome)

@@ -23,13 +23,14 @@ class MemoryInbox:
     def __init__(self, state: memory_queue.State) -> None:
         self._state = state
 
-    def accept(self, deliveries: Sequence[model.Delivery]) -> None:
+    def accept(self, deliveries: Sequence[model.Delivery]) -> bool:
         with self._state.lock:
+            changed = [self._queue(delivery.touched) for delivery in deliveries]
             for delivery in deliveries:
-                self._queue(delivery.touched)
                 self._note(delivery)
+        return any(changed)
 
-    def _queue(self, touched: model.Touched) -> None:
+    def _queue(self, touched: model.Touched) -> bool:
         state = self._state
         known = {link.id: link for links in state.links.values() for link in links}
         wanted = [(key, frozenset[str]()) for key in touched.keys]
@@ -41,10 +42,10 @@ class MemoryInbox:
             wanted.append((producer, frozenset({port})))
             consumers = state.consumers_of(producer) if port == "*" else state.consumers(port)
             wanted += [(consumer, frozenset()) for consumer in consumers]
-        for key, its_ports in wanted:
-            state.touch(key, model.Priority.EVENT, its_ports)
+        changed = [state.touch(key, model.Priority.EVENT, ports) for key, ports in wanted]
         if touched.resync or touched.links - known.keys():
             state.flags["resync_wanted"] = "yes"
+        return any(changed)
 
     def _note(self, delivery: model.Delivery) -> None:
         touched = delivery.touched

@@ -18,6 +18,7 @@ ROWS = (
     "acknowledgement, one sender, p50",
     "acknowledgement, one sender, p99",
     "acknowledgements/s",
+    "processor time",
     "revocation -> refused",
     "resync of products in order",
     "written by it",

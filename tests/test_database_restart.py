@@ -84,7 +84,7 @@ class Replica:
             clock=opened_store.now,
             new_id=lambda: str(uuid.uuid4()),
             metrics=self.metrics,
-            on_accepted=self.crew.wake,
+            on_changed=self.crew.wake,
         )
 
     @contextlib.asynccontextmanager

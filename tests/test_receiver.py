@@ -41,16 +41,18 @@ class RecordingInbox:
     def __init__(self) -> None:
         self.transactions: list[tuple[model.Delivery, ...]] = []
         self.failure: Exception | None = None
+        self.changes = True
         self.gate = threading.Event()
         self.gate.set()
         self.entered = threading.Event()
 
-    def accept(self, deliveries: Sequence[model.Delivery]) -> None:
+    def accept(self, deliveries: Sequence[model.Delivery]) -> bool:
         self.entered.set()
         assert self.gate.wait(timeout=10)
         if self.failure is not None:
             raise self.failure
         self.transactions.append(tuple(deliveries))
+        return self.changes
 
     @property
     def stored(self) -> list[model.Delivery]:
@@ -71,7 +73,7 @@ class Edge:
             clock=lambda: _NOW,
             new_id=lambda: f"delivery-{next(ids)}",
             metrics=self.metrics,
-            on_accepted=self._wake,
+            on_changed=self._wake,
         )
         app = Starlette(routes=self.receiver.routes())
         self.client = httpx.AsyncClient(

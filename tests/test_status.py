@@ -137,10 +137,19 @@ class MemoryQueue(MemoryStore):
     def heartbeat(self, lease: model.Lease) -> model.Lease:
         raise NotImplementedError
 
-    def done(self, lease: model.Lease, outcome: model.Outcome) -> None:
+    def done(
+        self, lease: model.Lease, outcome: model.Outcome, *, rest_seconds: float = 0.0
+    ) -> None:
         raise NotImplementedError
 
-    def retry(self, lease: model.Lease, outcome: model.Outcome, delay_seconds: float) -> None:
+    def retry(
+        self,
+        lease: model.Lease,
+        outcome: model.Outcome,
+        delay_seconds: float,
+        *,
+        rest_seconds: float = 0.0,
+    ) -> None:
         raise NotImplementedError
 
     def reap(self, *, all_owners: bool = False) -> int:

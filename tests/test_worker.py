@@ -332,6 +332,55 @@ def test_a_key_that_failed_is_looked_for_when_it_is_due_and_not_before_the_next_
     asyncio.run(scenario())
 
 
+class Touched(Scripted):
+    """Touch the key during its first run, which takes its time by the clock."""
+
+    def __init__(self, world: World, *, seconds: float) -> None:
+        super().__init__()
+        self.world = world
+        self.seconds = seconds
+
+    def reconcile(
+        self, lease: model.Lease, guard: Callable[[], None] = lambda: None
+    ) -> model.Outcome:
+        if not self.runs:
+            self.world.store.queue.touch([lease.key], model.Priority.EVENT)
+            self.world.clock.advance(self.seconds)
+        return super().reconcile(lease, guard)
+
+
+@pytest.mark.parametrize("failure", [None, errors.RateLimited("slower", delay_seconds=60)])
+def test_a_key_touched_during_its_run_rests_for_longer_than_it_ran(
+    failure: Exception | None,
+) -> None:
+    world = World()
+    touched = Touched(world, seconds=0.004)
+    touched.script = [failure] if failure else []
+    world.duty = dataclasses.replace(world.duty, reconciler=touched)
+    world.run()
+    world.clock.advance(0.099)
+    assert world.store.queue.lease("test") is None
+    world.clock.advance(0.002)
+    assert world.store.queue.lease("test") is not None
+
+
+def test_a_key_that_rests_is_looked_for_when_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker, "_POLL_SECONDS_HEARING", 60.0)
+
+    async def scenario() -> None:
+        world = World()
+        touched = Touched(world, seconds=0.004)
+        duty = dataclasses.replace(world.duty, reconciler=touched)
+        team = worker.Crew(duty, workers=1, clockwork={}, shutdown_seconds=5, hears=lambda: True)
+        team.start()
+        await until(lambda: len(touched.runs) == 1 and world.store.queue.depth() == (1, 0))
+        world.clock.advance(1)
+        await until(lambda: touched.runs == [KEY, KEY])
+        await team.stop()
+
+    asyncio.run(scenario())
+
+
 def test_where_wake_ups_are_heard_nobody_looks_without_one(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

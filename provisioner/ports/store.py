@@ -12,11 +12,12 @@ from provisioner import model
 class Inbox(Protocol):
     """Take in deliveries."""
 
-    def accept(self, deliveries: Sequence[model.Delivery]) -> None:
+    def accept(self, deliveries: Sequence[model.Delivery]) -> bool:
         """Store deliveries and queue what they touch in one durable transaction.
 
         Consumers with a link of any status on a touched port are queued too; a link id that is
-        unknown, like `Touched.resync`, asks for a resync.
+        unknown, like `Touched.resync`, asks for a resync. Tell whether workers have to look: False
+        only where all that was touched waits already, or is to run once more, and is found.
         """
 
 
@@ -34,11 +35,26 @@ class Workqueue(Protocol):
     def heartbeat(self, lease: model.Lease) -> model.Lease:
         """Extend a lease; raise `LeaseLost` where it is no longer ours."""
 
-    def done(self, lease: model.Lease, outcome: model.Outcome) -> None:
-        """Give a key back for good (or once more, if touched meanwhile) and keep the outcome."""
+    def done(
+        self, lease: model.Lease, outcome: model.Outcome, *, rest_seconds: float = 0.0
+    ) -> None:
+        """Give a key back for good and keep the outcome.
 
-    def retry(self, lease: model.Lease, outcome: model.Outcome, delay_seconds: float) -> None:
-        """Give a key back to be tried again after a delay; a later touch does not wait for it."""
+        If touched meanwhile it runs once more, after a rest that no touch cuts short.
+        """
+
+    def retry(
+        self,
+        lease: model.Lease,
+        outcome: model.Outcome,
+        delay_seconds: float,
+        *,
+        rest_seconds: float = 0.0,
+    ) -> None:
+        """Give a key back to be tried again after a delay; a later touch does not wait for it.
+
+        If an event came meanwhile, the delay is the rest, which no touch cuts short.
+        """
 
     def reap(self, *, all_owners: bool = False) -> int:
         """Free leases that have run out; at the start of a single-process store, all of them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from datetime import datetime
+from typing import Any
 
 import sqlalchemy
 from sqlalchemy import exc
@@ -71,17 +72,17 @@ class Database:
     def reading(self) -> Iterator[sqlalchemy.Connection]:
         """Read one consistent state; raise `StoreUnavailable` where that fails."""
         self._place.check()
-        with _translated(), self._engine.begin() as connection:
+        with _translated(self._engine), self._engine.begin() as connection:
+            self._place.begin(connection, writes=False)
             yield connection
 
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlalchemy.Connection]:
         """Write all or nothing, durable on return; raise `StoreUnavailable` where that fails."""
-        with _translated(), self._place.turn(), self._engine.connect() as plain:
+        with _translated(self._engine), self._place.turn(), self._engine.begin() as connection:
             self._place.check()
-            connection = plain.execution_options(**{places.WRITES: True})
-            with connection.begin():
-                yield connection
+            self._place.begin(connection, writes=True)
+            yield connection
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[sqlalchemy.Connection]:
@@ -115,7 +116,7 @@ class Database:
 
     def tidy(self) -> None:
         """Give back the room that nothing needs any more; called now and then."""
-        with _translated():
+        with _translated(self._engine):
             self._place.tidy(self._engine)
 
     def close(self) -> None:
@@ -148,7 +149,7 @@ def version(url: str) -> str | None:
         return None
     engine = places.find(url).create_engine()
     try:
-        with _translated(), engine.begin() as connection:
+        with _translated(engine), engine.begin() as connection:
             return migrations.current(connection)
     finally:
         engine.dispose()
@@ -171,19 +172,20 @@ def insert_into(table: sqlalchemy.Table, dialect: str) -> Insert:
 
 
 @contextlib.contextmanager
-def _translated() -> Iterator[None]:
+def _translated(engine: sqlalchemy.Engine) -> Iterator[None]:
     """Turn errors of the database into ours; a broken constraint is a bug and stays one."""
+    driver: Any = engine.dialect.dbapi
     try:
         yield
-    except exc.IntegrityError:
+    except (exc.IntegrityError, driver.IntegrityError):
         raise
-    except (exc.DBAPIError, exc.TimeoutError) as failure:
+    except (exc.DBAPIError, exc.TimeoutError, driver.Error) as failure:
         raise errors.StoreUnavailable(
             "the database cannot be read or written now", reason=_reason(failure)
         ) from failure
 
 
-def _reason(failure: exc.SQLAlchemyError) -> str:
+def _reason(failure: Exception) -> str:
     """Name the error by its class or code alone: texts of drivers may hold values."""
     origin = getattr(failure, "orig", None) or failure
     code = getattr(origin, "sqlite_errorname", None) or getattr(origin, "sqlstate", None)

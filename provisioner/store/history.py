@@ -11,10 +11,13 @@ import sqlalchemy
 from sqlalchemy import select
 
 from provisioner import model
-from provisioner.store import database, schema
+from provisioner.store import database, prepared, schema
 
 _deliveries, _outcomes = schema.deliveries, schema.outcomes
-_ADD_DELIVERIES = sqlalchemy.insert(_deliveries)
+_ADD_DELIVERIES = prepared.Prepared(
+    lambda _dialect: sqlalchemy.insert(_deliveries),
+    ("id", "received_at", "wire", "subject", "status_code", "touched", "resync"),
+)
 _PRUNED_AT_ONCE = 1000
 """Deliveries wait while rows are dropped: a month of them goes in small transactions, with time
 between them for whoever waits."""
@@ -67,12 +70,12 @@ class SqlHistory:
 
 def add_deliveries(connection: sqlalchemy.Connection, deliveries: Sequence[model.Delivery]) -> None:
     """Note what arrived and which keys each delivery named."""
-    connection.execute(
-        _ADD_DELIVERIES,
+    _ADD_DELIVERIES.execute(
+        connection,
         [
             {
                 "id": delivery.id,
-                "received_at": delivery.received_at,
+                "received_at": schema.microseconds(delivery.received_at),
                 "wire": str(delivery.wire),
                 "subject": delivery.subject,
                 "status_code": delivery.status_code,

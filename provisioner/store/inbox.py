@@ -19,17 +19,18 @@ class SqlInbox:
     def __init__(self, base: database.Database) -> None:
         self._database = base
 
-    def accept(self, deliveries: Sequence[model.Delivery]) -> None:
+    def accept(self, deliveries: Sequence[model.Delivery]) -> bool:
         """Store deliveries and queue what they touch; on disk when this returns."""
         if not deliveries:
-            return
+            return False
         with self._database.writing() as connection:
             wanted, resync = _touched(connection, deliveries)
             now = self._database.now(connection)
-            queueing.touch(connection, wanted, model.Priority.EVENT, now)
+            looked_for = queueing.touch(connection, wanted, model.Priority.EVENT, now)
             history.add_deliveries(connection, deliveries)
             if resync:
                 flags.set_flag(connection, flags.RESYNC_WANTED, "yes")
+        return looked_for
 
 
 def _touched(

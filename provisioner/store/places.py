@@ -49,8 +49,6 @@ _SESSION = (
     "SELECT set_config('synchronous_commit', 'on', false)"
     " WHERE current_setting('synchronous_commit') = 'off'",
 )
-WRITES = "provisioner_writes"
-"""Execution option of a connection whose transactions write."""
 
 
 class Place(Protocol):
@@ -60,6 +58,9 @@ class Place(Protocol):
 
     def create_engine(self) -> sqlalchemy.Engine:
         """Return an engine for this place."""
+
+    def begin(self, connection: sqlalchemy.Connection, *, writes: bool) -> None:
+        """Begin a transaction, where the driver does not do it by itself."""
 
     def check(self) -> None:
         """Raise `StoreUnavailable` where the database is no longer the one that was opened."""
@@ -102,7 +103,7 @@ class SqliteFile:
             raise unusable("a file that can be made and written, and is ours") from exc
 
     def create_engine(self) -> sqlalchemy.Engine:
-        """Return an engine whose transactions begin as readers or writers, never upgrading."""
+        """Return an engine that leaves it to us when a transaction begins."""
         # mode=rw: SQLite must never make a new, empty file where ours was taken away.
         url = sqlalchemy.URL.create(
             "sqlite", database=f"{self._path.as_uri()}", query={"mode": "rw", "uri": "true"}
@@ -114,8 +115,14 @@ class SqliteFile:
             **_POOL,
         )
         event.listen(engine, "connect", _set_pragmas)
-        event.listen(engine, "begin", _begin)
         return engine
+
+    def begin(self, connection: sqlalchemy.Connection, *, writes: bool) -> None:
+        """Take the write lock at the beginning: a reader that turns writer could only fail.
+
+        Told to the driver itself: it is asked for with every delivery.
+        """
+        connection.connection.cursor().execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     def check(self) -> None:
         """Notice a file that was removed or replaced: what is written there would be lost."""
@@ -220,6 +227,9 @@ class PostgresServer:
         event.listen(engine, "connect", _settle_session)
         return engine
 
+    def begin(self, connection: sqlalchemy.Connection, *, writes: bool) -> None:
+        """Leave it to the driver, which begins with the first statement."""
+
     def check(self) -> None:
         """Leave it to the server."""
 
@@ -316,9 +326,3 @@ def _settle_session(connection: Any, _record: object) -> None:
     for statement in _SESSION:
         connection.execute(statement)
     connection.autocommit = False
-
-
-def _begin(connection: sqlalchemy.Connection) -> None:
-    """Take the write lock at the beginning: a reader that turns writer could only fail."""
-    writes = connection.get_execution_options().get(WRITES, False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")

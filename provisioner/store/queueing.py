@@ -1,25 +1,26 @@
 """Hold the statements of the queue, each named: the inbox and the workqueue share them.
 
 One row a key. A row without a token waits, one with a token runs, and `again` holds the most
-urgent touch since the run began. Ports lie beside their key; `handed` ones are the lease's.
+urgent touch since the run began. A row that waits for a later moment failed, or rests if it counts
+no failure. Ports lie beside their key; `handed` ones are the lease's.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import ColumnElement, and_, case, or_, select
+from sqlalchemy import BigInteger, ColumnElement, and_, case, or_, select, type_coerce
 
-from provisioner import errors, model
-from provisioner.store import database, schema, wakeups
+from provisioner import backoff, errors, model
+from provisioner.store import database, prepared, schema, wakeups
 
 _EVENT, _RESYNC = 0, 1
 _URGENCY = {model.Priority.EVENT: _EVENT, model.Priority.RESYNC: _RESYNC}
 _FREE: dict[str, Any] = {"token": None, "owner": None, "leased_until": None, "again": None}
+_LONGEST_REST_MICROSECONDS = int(backoff.LONGEST_REST_SECONDS * 1_000_000)
 _queue, _ports = schema.queue, schema.queue_ports
 _other = _queue.alias("other")  # asked within an UPDATE of the same table
 
@@ -29,39 +30,44 @@ def touch(
     wanted: Mapping[model.Key, Iterable[str]],
     priority: model.Priority,
     now: datetime,
-) -> None:
+) -> bool:
     """Queue keys with their ports, or note on running ones that they must run once more.
 
-    A touch makes a row more urgent, never less; only an event ends a wait for a retry. Keys are
-    written in order, and before all else in a transaction, so that two writers can never wait for
-    each other. Workers of other processes hear of it with the commit.
+    A touch makes a row more urgent, never less; an event alone ends a wait for a retry, and nothing
+    a rest. Keys are written in order, and before all else in a transaction, so that two writers can
+    never wait for each other. Return whether workers have to look: those of other processes hear
+    of it with the commit.
     """
+    urgency, ready_at = _URGENCY[priority], schema.microseconds(now)
     rows = [
-        {"key": str(key), "priority": _URGENCY[priority], "ready_at": now, "attempts": 0}
+        {"key": str(key), "priority": urgency, "ready_at": ready_at, "attempts": 0}
         for key in sorted(wanted)
     ]
-    if rows:
-        connection.execute(_touch(connection.dialect.name), rows)
-        wakeups.announce(connection)
+    looked_for = bool(rows) and _TOUCH.execute(connection, rows) > 0
     ports = [
-        {"key": str(key), "port_id": port, "handed": False}
-        for key in sorted(wanted)
+        {"key": row["key"], "port_id": port, "handed": False}
+        for row, key in zip(rows, sorted(wanted), strict=True)
         for port in sorted(wanted[key])
     ]
     if ports:
-        connection.execute(_add_port(connection.dialect.name), ports)
+        _ADD_PORT.execute(connection, ports)
+    # Where several processes write, a look passes over rows that somebody is writing just then,
+    # so whoever wrote one, even if it changed nothing, has it looked for again.
+    looked_for = looked_for or (bool(rows) and connection.dialect.name == "postgresql")
+    if looked_for:
+        wakeups.announce(connection)
+    return looked_for
 
 
-@functools.cache
 def _touch(dialect: str) -> database.Insert:
-    """Build the upsert of one key, once: every delivery waits for it.
-
-    A touch that changes nothing writes nothing.
-    """
+    """Build the upsert of one key; a touch that changes nothing writes nothing."""
     new = database.insert_into(_queue, dialect)
     priority, now = new.excluded.priority, new.excluded.ready_at
     waits, runs = _queue.c.token.is_(None), _queue.c.token.is_not(None)
-    hurries = and_(waits, priority == _EVENT, _queue.c.ready_at > now)
+    left = type_coerce(_queue.c.ready_at, BigInteger) - type_coerce(now, BigInteger)
+    # Longer than any rest: the clock was set back.
+    failed = or_(_queue.c.attempts > 0, left > _LONGEST_REST_MICROSECONDS)
+    hurries = and_(waits, priority == _EVENT, _queue.c.ready_at > now, failed)
     repeats = and_(runs, or_(_queue.c.again.is_(None), priority < _queue.c.again))
     rises = priority < _queue.c.priority
     return new.on_conflict_do_update(
@@ -75,7 +81,6 @@ def _touch(dialect: str) -> database.Insert:
     )
 
 
-@functools.cache
 def _add_port(dialect: str) -> database.Insert:
     """Build the upsert of one port of a key."""
     new = database.insert_into(_ports, dialect)
@@ -83,6 +88,10 @@ def _add_port(dialect: str) -> database.Insert:
         index_elements=[_ports.c.key, _ports.c.port_id],
         set_={"handed": new.excluded.handed},
     )
+
+
+_TOUCH = prepared.Prepared(_touch, ("key", "priority", "ready_at", "attempts"))
+_ADD_PORT = prepared.Prepared(_add_port, ("key", "port_id", "handed"))
 
 
 def lease_next(
@@ -149,8 +158,10 @@ def extend(
     )
 
 
-def finish(connection: sqlalchemy.Connection, lease: model.Lease, now: datetime) -> bool:
-    """Drop a key that ran, or queue it behind all others if touched meanwhile; False if not held.
+def finish(
+    connection: sqlalchemy.Connection, lease: model.Lease, *, now: datetime, rested_at: datetime
+) -> bool:
+    """Drop a key that ran, or let it rest and run again if touched meanwhile; False if not held.
 
     Its ports go with the row; where it stays, those that were handed out go.
     """
@@ -161,7 +172,7 @@ def finish(connection: sqlalchemy.Connection, lease: model.Lease, now: datetime)
     again = (
         sqlalchemy.update(_queue)
         .where(held)
-        .values({**_FREE, "priority": _queue.c.again, "ready_at": now, "attempts": 0})
+        .values({**_FREE, "priority": _queue.c.again, "ready_at": rested_at, "attempts": 0})
     )
     if not _changes(connection, again):
         return False
@@ -172,9 +183,14 @@ def finish(connection: sqlalchemy.Connection, lease: model.Lease, now: datetime)
 
 
 def postpone(
-    connection: sqlalchemy.Connection, lease: model.Lease, *, now: datetime, ready_at: datetime
+    connection: sqlalchemy.Connection,
+    lease: model.Lease,
+    *,
+    now: datetime,
+    ready_at: datetime,
+    rested_at: datetime,
 ) -> bool:
-    """Queue a key that failed for later, or for now where an event came; False if not held."""
+    """Queue a key that failed for later; where an event came let it rest; False if not held."""
     event = _queue.c.again == _EVENT
     return _changes(
         connection,
@@ -185,7 +201,7 @@ def postpone(
                 **_FREE,
                 "attempts": case((event, 0), else_=_queue.c.attempts + 1),
                 "ready_at": case(
-                    (event, sqlalchemy.literal(now, schema.Moment)),
+                    (event, sqlalchemy.literal(rested_at, schema.Moment)),
                     else_=sqlalchemy.literal(ready_at, schema.Moment),
                 ),
             }

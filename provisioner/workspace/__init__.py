@@ -92,7 +92,11 @@ class CookiecutterWorkspaces:
     def lying(self, product_id: str) -> tuple[str, ...]:
         """Return the names under which folders of a product lie, by reading every account."""
         _check_id(product_id)
-        with self._premises.disk(product_id), contextlib.suppress(FileNotFoundError), self._premises.opened() as root:
+        with (
+            self._premises.disk(product_id),
+            contextlib.suppress(FileNotFoundError),
+            self._premises.opened() as root,
+        ):
             return claims.lying(root, product_id)
         return ()
 
@@ -100,7 +104,11 @@ class CookiecutterWorkspaces:
         """Return the id of the key that `.env` names, whoever wrote that; empty where none."""
         _check_id(product_id)
         unreadable = (FileNotFoundError, PermissionError, ground.ChangedByUser)
-        with self._premises.disk(namespace), contextlib.suppress(*unreadable), self._premises.opened() as root:
+        with (
+            self._premises.disk(namespace),
+            contextlib.suppress(*unreadable),
+            self._premises.opened() as root,
+        ):
             if claims.owner(root, namespace) == product_id:
                 with root.folder(namespace) as workspace:
                     return owned.names_key(workspace)

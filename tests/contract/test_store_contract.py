@@ -345,6 +345,70 @@ def test_a_constantly_touched_key_does_not_starve_others(world: World) -> None:
     assert [world.leased().key, world.leased().key] == [B, A]
 
 
+@pytest.mark.parametrize("end", ["done", "retry"])
+def test_a_key_touched_while_it_ran_rests_and_nothing_cuts_that_short(
+    world: World, end: str
+) -> None:
+    lease = world.leased(A)
+    world.queue.touch([A], EVENT)
+    if end == "done":
+        world.queue.done(lease, _outcome(A), rest_seconds=0.2)
+    else:
+        world.queue.retry(lease, _outcome(A, "retry"), 60, rest_seconds=0.2)
+    world.queue.touch([A], EVENT, ports=["p1"])
+    world.inbox.accept([_delivery(keys=frozenset({A}))])
+    world.clock.advance(0.199)
+    assert world.queue.lease("w") is None
+    world.clock.advance(0.001)
+    again = world.leased()
+    assert (again.key, again.attempts, again.ports) == (A, 0, frozenset({"p1"}))
+
+
+def test_the_first_touch_after_a_run_is_not_delayed(world: World) -> None:
+    world.queue.done(world.leased(A), _outcome(A), rest_seconds=0.2)
+    assert world.leased(A).key == A
+
+
+def test_a_clock_that_is_set_back_does_not_make_a_rest_longer(world: World) -> None:
+    lease = world.leased(A)
+    world.queue.touch([A], EVENT)
+    world.queue.done(lease, _outcome(A), rest_seconds=0.2)
+    world.clock.advance(-3600)
+    assert world.leased(A).key == A
+
+
+def test_others_have_their_turn_however_often_one_key_is_touched(world: World) -> None:
+    others = [model.Key.product(str(uuid.UUID(int=n))) for n in range(100, 110)]
+    world.queue.touch([A], EVENT)
+    world.queue.touch(others, RESYNC)
+    ran = []
+    for _ in range(40):  # of one worker, each run of which takes 10 ms
+        lease = world.queue.lease("w")
+        for _ in range(25):
+            world.queue.touch([A], EVENT)
+        world.clock.advance(0.01)
+        if lease is not None:
+            ran.append(lease.key)
+            world.queue.done(lease, _outcome(lease.key), rest_seconds=0.2)
+    assert set(others) < set(ran)
+    assert ran.count(A) == 2
+
+
+def test_a_delivery_says_whether_workers_have_to_look(world: World) -> None:
+    event = _delivery(keys=frozenset({A}))
+    # A look of another process passes over what is being written: there every delivery wakes.
+    nothing_new = not world.single_process
+    assert world.inbox.accept([event])
+    assert world.inbox.accept([event, event]) is nothing_new
+    lease = world.leased()
+    assert world.inbox.accept([event])
+    assert world.inbox.accept([event]) is nothing_new
+    world.queue.done(lease, _outcome(A), rest_seconds=0.2)
+    assert world.inbox.accept([event]) is nothing_new
+    assert world.inbox.accept([event, _delivery(keys=frozenset({B}))])
+    assert not world.inbox.accept([_delivery()])
+
+
 def test_a_key_run_again_for_a_resync_waits_behind_events(world: World) -> None:
     lease = world.leased(A)
     world.queue.touch([A], RESYNC)
