@@ -88,10 +88,11 @@ class Database:
     def snapshot(self) -> Iterator[sqlalchemy.Connection]:
         """Read one state, the same from the first row to the last, for as long as it takes."""
         self._place.check()
-        with _translated(), self._engine.connect() as plain:
+        with _translated(self._engine), self._engine.connect() as plain:
             server = plain.dialect.name == "postgresql"
             connection = plain.execution_options(**(_FROZEN if server else {}))
             with connection.begin():
+                self._place.begin(connection, writes=False)
                 for limit in _LIMITS if server else ():
                     connection.exec_driver_sql(f"SET LOCAL {limit} = 0")
                 yield connection
