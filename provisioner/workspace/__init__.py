@@ -187,7 +187,7 @@ class CookiecutterWorkspaces:
                 laying.record(record, answers, rendering)
             with stage.make_folder("workspace", _OPEN_FOLDER, self._owner) as workspace:
                 laying.lay(workspace, rendering)
-                owned.publish(workspace, files)
+                owned.lay(workspace, files)
                 claim = claims.Claim(product_id=spec.product_id, folder=workspace.identity)
             _swap(root, private, stage, spec.namespace, claim)
 
