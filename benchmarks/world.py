@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import secrets
-import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,13 +15,15 @@ from urllib.parse import urlsplit
 import httpx
 from starlette.types import Receive, Scope, Send
 
-from provisioner import assembly, model, settings
+from benchmarks import stores
+from provisioner import assembly
 from provisioner.demo import embedded_s3, stage
 from provisioner.demo import portal as fake_portal
 from provisioner.demo.portal import webhooks
 
 _QUIET_SECONDS = 0.3
 _VOLATILE = frozenset({"flags", "sqlite_sequence"})
+_NEVER = "86400"  # seconds
 """Tables that asking for a resync writes to by itself."""
 
 
@@ -43,17 +43,26 @@ class World:
     """One portal, one engine, one folder; the service is started and ended by `serving`."""
 
     def __init__(
-        self, made: stage.Stage, s3: embedded_s3.EmbeddedS3, players: TimedPortal, api: httpx.Client
+        self,
+        made: stage.Stage,
+        s3: embedded_s3.EmbeddedS3,
+        players: TimedPortal,
+        api: httpx.Client,
+        *,
+        database_url: str,
     ) -> None:
         self.made = made
         self.players = players
         self.environment = {
             **stage.environment(made, s3),
+            "PROV_DATABASE_URL": database_url,
+            "PROV_RESYNC_SECONDS": _NEVER,  # but for those that are asked for
             "PYTHONPATH": str(
                 Path(assembly.__file__).parents[1]
             ),  # what is measured is what lies here
         }
         self.port = int(urlsplit(made.provisioner_url).port or 0)
+        self._look: stores.Look | None = None
         self._api = api
 
     @contextlib.contextmanager
@@ -96,12 +105,23 @@ class World:
 
     def wait_idle(self) -> None:
         """Wait until the service has left the portal alone for a while, and its queue is empty."""
-        while self._unquiet() or self._rows("queue"):
+        while self._unquiet() or not self.look().is_idle():
             time.sleep(0.02)
 
     def _unquiet(self) -> bool:
         last = self.players.calls[-1][0] if self.players.calls else 0.0
         return time.perf_counter() - last < _QUIET_SECONDS
+
+    def look(self) -> stores.Look:
+        """Return a look into the store, which is there once the service has run."""
+        if self._look is None:
+            self._look = stores.Look(self.environment["PROV_DATABASE_URL"])
+        return self._look
+
+    def close(self) -> None:
+        """Let go of the store."""
+        if self._look is not None:
+            self._look.close()
 
     def resync(self) -> tuple[float, list[str]]:
         """Ask for a resync; return its seconds and the methods of its calls to the portal.
@@ -122,18 +142,8 @@ class World:
     def written(self) -> tuple[dict[str, int], dict[str, list[Any]]]:
         """Return all that lies on disk: when files were written, and the rows of the store."""
         files = {str(path): path.lstat().st_mtime_ns for path in self.made.products.rglob("*")}
-        with self._database() as database:
-            named = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            tables = [name for (name,) in named.fetchall() if name not in _VOLATILE]
-        return files, {table: self._rows(table) for table in tables}
-
-    def _rows(self, table: str) -> list[Any]:
-        with self._database() as database:
-            return database.execute(f"SELECT * FROM {table}").fetchall()
-
-    def _database(self) -> contextlib.closing[sqlite3.Connection]:
-        path = self.made.root / "provisioner.db"
-        return contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True))
+        held = self.look().all()
+        return files, {name: rows for name, rows in held.items() if name not in _VOLATILE}
 
     # --- what is prepared -----------------------------------------------------------------------
 
@@ -158,43 +168,10 @@ class World:
         )
         return head.encode() + body
 
-    def know(self, namespaces: list[str], like: str) -> None:
-        """Make the store know products that are in order, while the service is down.
-
-        Each record is a copy of one that the service made, so that memory and rows are real;
-        keys and workspaces, which resync never looks at, are not made.
-        """
-        parts = assembly.assemble(settings.load(self.environment, cwd=self.made.root, serving=True))
-        try:
-            parts.store.database.acquire()
-            pattern = parts.store.records.load(model.Key.product(like))
-            assert pattern is not None
-            for namespace in namespaces:
-                self._know(parts, namespace, pattern)
-        finally:
-            parts.close()
-
-    def _know(self, parts: assembly.Parts, namespace: str, pattern: model.Record) -> None:
-        state = self.players.state
-        known = state.products[pattern.key.id]
-        product = state.create_product(namespace, lifecycle_id=known.lifecycle_id)
-        state.products[product].finalizers += known.finalizers
-        key = model.Key.product(product)
-        wanted = parts.readings.desired(key)
-        record = dataclasses.replace(
-            pattern, key=key, namespace=namespace, name=namespace, settled_digest=wanted.digest
-        )
-        parts.queue.touch([key], model.Priority.EVENT)
-        lease = parts.queue.lease("benchmark")
-        assert lease is not None
-        assert lease.key == key
-        parts.store.records.save(record, lease)
-        parts.queue.done(lease, model.Outcome(key=key, status="done"))
-
 
 @contextlib.contextmanager
-def world(root: Path) -> Iterator[World]:
-    """Start portal and engine."""
+def world(root: Path, *, store: str = "sqlite") -> Iterator[World]:
+    """Start portal, engine and, where it is a server, the store."""
     port = stage.free_port(0)
     players = TimedPortal(
         style="0.7.0", webhook_url=f"http://127.0.0.1:{port}/", webhook_secret=stage.SECRET
@@ -202,6 +179,7 @@ def world(root: Path) -> Iterator[World]:
     players.calls = []
     players.state.create_lifecycle("Ready")
     with (
+        stores.opened(store, root) as database_url,
         embedded_s3.EmbeddedS3() as s3,
         fake_portal.RunningPortal(players) as portal,
         httpx.Client(base_url=f"{portal.url}/api/v2/", timeout=10) as api,
@@ -215,4 +193,6 @@ def world(root: Path) -> Iterator[World]:
             s3_endpoint=s3.endpoint,
             admin_token=secrets.token_urlsafe(24),
         )
-        yield World(made, s3, players, api)
+        here = World(made, s3, players, api, database_url=database_url)
+        with contextlib.closing(here):
+            yield here
