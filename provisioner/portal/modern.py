@@ -37,6 +37,10 @@ class ModernApi:
         self._client = caller
         self._questions = Questions(caller)
 
+    def close(self) -> None:
+        """Let go of what asks side by side."""
+        self._questions.close()
+
     def serves(self) -> bool:
         """Tell whether the portal has this API."""
         return self._questions.knows(_OUTPUT_PORTS, product=NOBODY)
@@ -56,15 +60,18 @@ class ModernApi:
         """Read all about one product or exploration."""
         if key.kind is model.Kind.EXPLORATION:
             exploration = self._exploration(key.id)
-            return None if exploration is None else self._consuming(key, exploration)
+            if exploration is None:
+                return None
+            (linked,) = self._questions.parts([_links(key)], key.id)
+            return self._consuming(key, exploration, linked)
         product = self._product(key.id)
         if product is None:
             return None
-        own = self._questions.part(_ASSETS, assets.technical_assets, key.id)
-        ports = self._questions.part(
-            _OUTPUT_PORTS, lambda body: wire.output_ports(body, key.id, own), key.id
-        )
-        return self._consuming(key, product, ports, tuple(one.asset for one in own))
+        routes = (_ASSETS, _OUTPUT_PORTS, _links(key))
+        assets_body, ports_body, linked = self._questions.parts(routes, key.id)
+        own = parsed(_ASSETS, assets.technical_assets, assets_body)
+        ports = parsed(_OUTPUT_PORTS, lambda body: wire.output_ports(body, key.id, own), ports_body)
+        return self._consuming(key, product, linked, ports, tuple(one.asset for one in own))
 
     def consumers(self, producer: model.Key, port_id: str) -> tuple[model.Link, ...]:
         """List the links of every status on one output port; empty where the port is gone."""
@@ -169,13 +176,12 @@ class ModernApi:
         self,
         key: model.Key,
         product: model.Product,
+        links_body: object,
         ports: tuple[model.OutputPort, ...] = (),
         own: tuple[model.Asset, ...] = (),
     ) -> model.PortalView:
         """Add to what something is and has what it may read."""
-        linked = self._questions.part(
-            f"{_ROOTS[key.kind]}/input_ports", lambda body: wire.consumer_links(body, key), key.id
-        )
+        linked = parsed(_links(key), lambda body: wire.consumer_links(body, key), links_body)
         approved = [one for one in linked if one.link.status is model.LinkStatus.APPROVED]
         producers = self._producers(product, {one.link.producer_id for one in approved})
         return model.PortalView(
@@ -188,17 +194,17 @@ class ModernApi:
         )
 
     def _producers(self, own: model.Product, identities: Collection[str]) -> list[model.Product]:
-        found = (
-            own if identity == own.id else self._product(identity)
-            for identity in sorted(identities)
-        )
-        return [producer for producer in found if producer is not None]
+        others = sorted(set(identities) - {own.id})
+        found = dict(zip(others, self._questions.each(self._product, others), strict=True))
+        found |= {own.id: own} if own.id in identities else {}
+        return [each for _, each in sorted(found.items()) if each is not None]
 
     def _granted(
         self, approved: Iterable[wire.LinkedPort], producer_ids: Collection[str]
     ) -> tuple[model.OutputPort, ...]:
         by_id = {one.port.id: one for one in approved if one.port.producer_id in producer_ids}
-        found = (self._granted_port(by_id[identity]) for identity in sorted(by_id))
+        linked = [each for _, each in sorted(by_id.items())]
+        found = self._questions.each(self._granted_port, linked)
         return tuple(port for port in found if port is not None)
 
     def _granted_port(self, linked: wire.LinkedPort) -> model.OutputPort | None:
@@ -218,3 +224,8 @@ class ModernApi:
             if linked.private and exc.attributes.get("status") == 403:
                 return linked.port
             raise
+
+
+def _links(key: model.Key) -> str:
+    """Name the route of what something may read."""
+    return f"{_ROOTS[key.kind]}/input_ports"
