@@ -52,7 +52,7 @@ def figures(columns: Columns) -> str:
     by_name = {name: {row.what: row for row in rows} for name, rows in columns.items()}
     first = {row.what: row for rows in columns.values() for row in rows}
     lines = [
-        [what, _bar(row), *(_cell(rows.get(what)) for rows in by_name.values())]
+        [what.strip(), _bar(row), *(_cell(rows.get(what)) for rows in by_name.values())]
         for what, row in first.items()
     ]
     notes = [
