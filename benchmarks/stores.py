@@ -34,7 +34,7 @@ class Look:
         if parsed.drivername == "sqlite":
             file = Path(str(parsed.database)).as_uri()
             parsed = parsed.set(database=file, query={"mode": "ro", "uri": "true"})
-        # A connection that outlives a restart of the service would go on reading the file's old log.
+        # A connection that outlives the service's restart goes on reading the file's old log.
         self._engine = sqlalchemy.create_engine(parsed, poolclass=sqlalchemy.NullPool)
 
     def close(self) -> None:
