@@ -23,6 +23,7 @@ from provisioner.demo.portal import webhooks
 
 _QUIET_SECONDS = 0.3
 _VOLATILE = frozenset({"flags", "sqlite_sequence"})
+_RESYNCS = "provisioner_resyncs_total{"
 _NEVER = "86400"  # seconds
 """Tables that asking for a resync writes to by itself."""
 
@@ -69,6 +70,7 @@ class World:
     def serving(self) -> Iterator[subprocess.Popen[bytes]]:
         """Run the service until the block ends; wait first until it has nothing to do."""
         with stage.serving(self.made, self.environment) as process:
+            self._wait_resynced(1)
             self.wait_idle()
             yield process
 
@@ -129,15 +131,25 @@ class World:
         From its first call to its last: it begins at the next tick of a clock.
         """
         self.wait_idle()
+        before = self._resyncs()
         self.players.calls.clear()
         token = {"Authorization": f"Bearer {self.made.admin_token}"}
         url = f"{self.made.provisioner_url}/api/v1/resync"
         httpx.post(url, headers=token).raise_for_status()
-        while not self.players.calls:
-            time.sleep(0.01)
+        self._wait_resynced(before + 1)
         self.wait_idle()
         calls = tuple(self.players.calls)
         return calls[-1][0] - calls[0][0], [method for _, method in calls]
+
+    def _wait_resynced(self, times: float) -> None:
+        while self._resyncs() < times:
+            time.sleep(0.05)
+
+    def _resyncs(self) -> float:
+        """Return how many have ended, however they ended."""
+        said = httpx.get(f"{self.made.provisioner_url}/metrics").raise_for_status().text
+        lines = (line for line in said.splitlines() if line.startswith(_RESYNCS))
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
 
     def written(self) -> tuple[dict[str, int], dict[str, list[Any]]]:
         """Return all that lies on disk: when files were written, and the rows of the store."""
