@@ -183,7 +183,7 @@ async def _send(line: Line, target: Target, requests: Iterator[bytes], deliverie
         try:
             async with asyncio.timeout(_SECONDS):
                 status = await connection.ask(next(requests))
-        except (OSError, EOFError, ValueError, TimeoutError) as exc:
+        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError) as exc:
             connection.close()
             line.answers[type(exc).__name__] += 1
             continue
