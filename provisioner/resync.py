@@ -16,6 +16,7 @@ from provisioner import errors, model, ports, telemetry
 WANTED, CONFIRMED, MASS_DELETION = "resync_wanted", "deletions_confirmed", "mass_deletion"
 _ALWAYS_ALLOWED = 5
 _ALLOWED_SHARE = 0.10
+_Listed = Mapping[model.Key, model.ProductStatus]
 _log = telemetry.Log(__name__)
 
 
@@ -78,7 +79,8 @@ class Resync:
 
     def _run(self) -> Report:
         known = self._digests.digests()  # first: what is made meanwhile has not vanished
-        products = {model.Key.product(product.id): product for product in self._portal.products()}
+        # Of each only the status is kept, for as long as the resync takes: texts may be long.
+        products = {model.Key.product(each.id): each.status for each in self._portal.products()}
         explorations = self._explorations()
         listed = {**products, **(explorations or {})}
         going = {key for key in known if key.kind is model.Kind.PRODUCT and _leaves(key, products)}
@@ -91,17 +93,17 @@ class Resync:
         self._queue.touch(keys, model.Priority.RESYNC)
         return Report(listed=len(listed), queued=len(keys), vanished=len(going), guarded=guarded)
 
-    def _explorations(self) -> dict[model.Key, model.Product] | None:
+    def _explorations(self) -> _Listed | None:
         """List explorations, None where the portal does not: products must not wait for that."""
         try:
             found = self._portal.explorations()
         except errors.ReconcileError as error:
             _log.warning("explorations not listed; none is released", reason=str(error))
             return None
-        return {model.Key(model.Kind.EXPLORATION, each.id): each for each in found}
+        return {model.Key(model.Kind.EXPLORATION, each.id): each.status for each in found}
 
     def _leaving_explorations(
-        self, known: Iterable[model.Key], listed: Mapping[model.Key, model.Product] | None
+        self, known: Iterable[model.Key], listed: _Listed | None
     ) -> set[model.Key]:
         """Return known explorations that are going.
 
@@ -154,8 +156,8 @@ class Resync:
             self._flags.put(name, value)
 
 
-def _leaves(key: model.Key, listed: Mapping[model.Key, model.Product]) -> bool:
-    return key not in listed or listed[key].status is model.ProductStatus.DELETING
+def _leaves(key: model.Key, listed: _Listed) -> bool:
+    return key not in listed or listed[key] is model.ProductStatus.DELETING
 
 
 def request(flags: ports.Flags, *, confirm_deletions: bool = False) -> None:
