@@ -1,10 +1,9 @@
-"""Measure: each function returns rows of the table."""
+"""Measure what one product waits for: each function returns rows of the table."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -31,67 +30,26 @@ class Size:
     deliveries: int
     creates: int
     revocations: int
-    resynced: int
+    events: int
     known: int
+    """Products in all, for what may grow with them."""
     starts: int
 
 
-FULL = Size(deliveries=1000, creates=20, revocations=5, resynced=300, known=1000, starts=5)
-QUICK = Size(deliveries=80, creates=2, revocations=1, resynced=5, known=10, starts=1)
+FULL = Size(deliveries=1000, creates=20, revocations=5, events=40, known=10_000, starts=5)
+QUICK = Size(deliveries=80, creates=2, revocations=1, events=3, known=60, starts=1)
 
 
-def start(here: world.World, size: Size) -> list[Row]:
-    """Measure `--help`, and from the start to the first answer."""
-    helps = [_help() for _ in range(size.starts)]
-    answers = [_answering(here) for _ in range(size.starts)]
-    return [
-        Row(what="provisioner --help", value=median(helps), unit="s", bar=0.3),
-        Row(what="start -> answering", value=median(answers), unit="s", bar=1.5),
-    ]
-
-
-def _help() -> float:
-    command = [sys.executable, "-m", "provisioner", "--help"]
-    started = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - started
-
-
-def _answering(here: world.World) -> float:
-    command = [sys.executable, "-m", "provisioner", "serve"]
-    with here.made.log.open("ab") as log:
-        started = time.perf_counter()
-        process = subprocess.Popen(
-            command, cwd=here.made.root, env=here.environment, stdout=log, stderr=log
-        )
-        try:
-            while not _answers(here.port):
-                if process.poll() is not None:
-                    raise RuntimeError(here.made.log.read_text()[-2000:])
-                time.sleep(0.005)
-            return time.perf_counter() - started
-        finally:
-            process.terminate()
-            process.wait(20)
-
-
-def _answers(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 2) as opened:
-        opened.sendall(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
-        return opened.recv(64).startswith(b"HTTP/1.1 200")
-    return False
-
-
-def creates(here: world.World, size: Size, *, what: str = "idle product create") -> list[Row]:
+def creates(here: world.World, size: Size, *, prefix: str = "created") -> list[Row]:
     """Measure from the portal's POST to the complete workspace, one product after another."""
-    cold = _create(here, "warm-up")
-    times = [_create(here, f"created-{number}") for number in range(size.creates)]
+    _create(here, f"{prefix}-warm-up")
+    times = [_create(here, f"{prefix}-{number}") for number in range(size.creates)]
     row = Row(
-        what=f"{what}, p50",
+        what="idle product create, p50",
         value=median(times) * 1000,
         unit="ms",
         bar=150,
-        note=f"p99 {p99(times) * 1000:.0f} ms; the first after a start {cold * 1000:.0f} ms",
+        note=f"p99 {p99(times) * 1000:.0f} ms",
     )
     return [row, _rendering(size)]
 
@@ -280,61 +238,3 @@ def _reads(client: Any, path: str) -> bool:
     except exceptions.ClientError:
         return False
     return True
-
-
-def resync(here: world.World, size: Size) -> list[Row]:
-    """Measure a resync where everything is in order, and that it writes nothing."""
-    here.resync()
-    before = here.written()
-    seconds, methods = here.resync()
-    after = here.written()
-    products = len(here.players.state.products)
-    changes = sum(method != "GET" for method in methods)
-    files = sum(before[0].get(path) != at for path, at in after[0].items())
-    rows = sum(before[1][table] != held for table, held in after[1].items())
-    floor = _reads_alone(here, products)
-    return [
-        Row(
-            what="resync of products in order",
-            value=products / seconds,
-            unit="products/s",
-            bar=200,
-            at_least=True,
-            note=f"{products} products; {(len(methods) - 1) / products:.1f} portal requests each;"
-            f" the requests alone, by a bare client: {floor:,.0f} products/s",
-        ),
-        Row(
-            what="  written by it",
-            value=changes + files + rows,
-            unit="changes",
-            bar=0,
-            note=f"files {files}, tables {rows}, portal {changes}",
-        ),
-    ]
-
-
-def _reads_alone(here: world.World, products: int) -> float:
-    """Make the same reads without us: what portal and client cost by themselves."""
-    chosen = list(here.players.state.products)[: min(products, 100)]
-    with httpx.Client(base_url=f"{here.made.portal_url}/api/v2/data_products/") as client:
-        started = time.perf_counter()
-        for product in chosen:
-            for rest in ("", "/technical_assets", "/output_ports", "/input_ports"):
-                client.get(f"{product}{rest}")
-        return len(chosen) / (time.perf_counter() - started)
-
-
-def memory(here: world.World, process: subprocess.Popen[bytes]) -> list[Row]:
-    """Measure the memory that the service holds."""
-    status = Path(f"/proc/{process.pid}/status").read_text()
-    kib = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmRSS:"))
-    known = len(here.players.state.products)
-    return [
-        Row(
-            what=f"memory (RSS), {known} products known",
-            value=kib / 1024,
-            unit="MiB",
-            bar=150,
-            note="the bar is for 10,000 products",
-        )
-    ]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import secrets
-import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
@@ -17,13 +15,16 @@ from urllib.parse import urlsplit
 import httpx
 from starlette.types import Receive, Scope, Send
 
-from provisioner import assembly, model, settings
+from benchmarks import stores
+from provisioner import assembly
 from provisioner.demo import embedded_s3, stage
 from provisioner.demo import portal as fake_portal
 from provisioner.demo.portal import webhooks
 
 _QUIET_SECONDS = 0.3
 _VOLATILE = frozenset({"flags", "sqlite_sequence"})
+_RESYNCS = "provisioner_resyncs_total{"
+_NEVER = "86400"  # seconds
 """Tables that asking for a resync writes to by itself."""
 
 
@@ -43,23 +44,33 @@ class World:
     """One portal, one engine, one folder; the service is started and ended by `serving`."""
 
     def __init__(
-        self, made: stage.Stage, s3: embedded_s3.EmbeddedS3, players: TimedPortal, api: httpx.Client
+        self,
+        made: stage.Stage,
+        s3: embedded_s3.EmbeddedS3,
+        players: TimedPortal,
+        api: httpx.Client,
+        *,
+        database_url: str,
     ) -> None:
         self.made = made
         self.players = players
         self.environment = {
             **stage.environment(made, s3),
+            "PROV_DATABASE_URL": database_url,
+            "PROV_RESYNC_SECONDS": _NEVER,  # but for those that are asked for
             "PYTHONPATH": str(
                 Path(assembly.__file__).parents[1]
             ),  # what is measured is what lies here
         }
         self.port = int(urlsplit(made.provisioner_url).port or 0)
+        self._look: stores.Look | None = None
         self._api = api
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[subprocess.Popen[bytes]]:
         """Run the service until the block ends; wait first until it has nothing to do."""
         with stage.serving(self.made, self.environment) as process:
+            self._wait_resynced(1)
             self.wait_idle()
             yield process
 
@@ -96,12 +107,23 @@ class World:
 
     def wait_idle(self) -> None:
         """Wait until the service has left the portal alone for a while, and its queue is empty."""
-        while self._unquiet() or self._rows("queue"):
+        while self._unquiet() or not self.look().is_idle():
             time.sleep(0.02)
 
     def _unquiet(self) -> bool:
         last = self.players.calls[-1][0] if self.players.calls else 0.0
         return time.perf_counter() - last < _QUIET_SECONDS
+
+    def look(self) -> stores.Look:
+        """Return a look into the store, which is there once the service has run."""
+        if self._look is None:
+            self._look = stores.Look(self.environment["PROV_DATABASE_URL"])
+        return self._look
+
+    def close(self) -> None:
+        """Let go of the store."""
+        if self._look is not None:
+            self._look.close()
 
     def resync(self) -> tuple[float, list[str]]:
         """Ask for a resync; return its seconds and the methods of its calls to the portal.
@@ -109,31 +131,31 @@ class World:
         From its first call to its last: it begins at the next tick of a clock.
         """
         self.wait_idle()
+        before = self._resyncs()
         self.players.calls.clear()
         token = {"Authorization": f"Bearer {self.made.admin_token}"}
         url = f"{self.made.provisioner_url}/api/v1/resync"
         httpx.post(url, headers=token).raise_for_status()
-        while not self.players.calls:
-            time.sleep(0.01)
+        self._wait_resynced(before + 1)
         self.wait_idle()
         calls = tuple(self.players.calls)
         return calls[-1][0] - calls[0][0], [method for _, method in calls]
 
+    def _wait_resynced(self, times: float) -> None:
+        while self._resyncs() < times:
+            time.sleep(0.05)
+
+    def _resyncs(self) -> float:
+        """Return how many have ended, however they ended."""
+        said = httpx.get(f"{self.made.provisioner_url}/metrics").raise_for_status().text
+        lines = (line for line in said.splitlines() if line.startswith(_RESYNCS))
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
     def written(self) -> tuple[dict[str, int], dict[str, list[Any]]]:
         """Return all that lies on disk: when files were written, and the rows of the store."""
         files = {str(path): path.lstat().st_mtime_ns for path in self.made.products.rglob("*")}
-        with self._database() as database:
-            named = database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
-            tables = [name for (name,) in named.fetchall() if name not in _VOLATILE]
-        return files, {table: self._rows(table) for table in tables}
-
-    def _rows(self, table: str) -> list[Any]:
-        with self._database() as database:
-            return database.execute(f"SELECT * FROM {table}").fetchall()
-
-    def _database(self) -> contextlib.closing[sqlite3.Connection]:
-        path = self.made.root / "provisioner.db"
-        return contextlib.closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True))
+        held = self.look().all()
+        return files, {name: rows for name, rows in held.items() if name not in _VOLATILE}
 
     # --- what is prepared -----------------------------------------------------------------------
 
@@ -158,43 +180,10 @@ class World:
         )
         return head.encode() + body
 
-    def know(self, namespaces: list[str], like: str) -> None:
-        """Make the store know products that are in order, while the service is down.
-
-        Each record is a copy of one that the service made, so that memory and rows are real;
-        keys and workspaces, which resync never looks at, are not made.
-        """
-        parts = assembly.assemble(settings.load(self.environment, cwd=self.made.root, serving=True))
-        try:
-            parts.store.database.acquire()
-            pattern = parts.store.records.load(model.Key.product(like))
-            assert pattern is not None
-            for namespace in namespaces:
-                self._know(parts, namespace, pattern)
-        finally:
-            parts.close()
-
-    def _know(self, parts: assembly.Parts, namespace: str, pattern: model.Record) -> None:
-        state = self.players.state
-        known = state.products[pattern.key.id]
-        product = state.create_product(namespace, lifecycle_id=known.lifecycle_id)
-        state.products[product].finalizers += known.finalizers
-        key = model.Key.product(product)
-        wanted = parts.readings.desired(key)
-        record = dataclasses.replace(
-            pattern, key=key, namespace=namespace, name=namespace, settled_digest=wanted.digest
-        )
-        parts.queue.touch([key], model.Priority.EVENT)
-        lease = parts.queue.lease("benchmark")
-        assert lease is not None
-        assert lease.key == key
-        parts.store.records.save(record, lease)
-        parts.queue.done(lease, model.Outcome(key=key, status="done"))
-
 
 @contextlib.contextmanager
-def world(root: Path) -> Iterator[World]:
-    """Start portal and engine."""
+def world(root: Path, *, store: str = "sqlite") -> Iterator[World]:
+    """Start portal, engine and, where it is a server, the store."""
     port = stage.free_port(0)
     players = TimedPortal(
         style="0.7.0", webhook_url=f"http://127.0.0.1:{port}/", webhook_secret=stage.SECRET
@@ -202,6 +191,7 @@ def world(root: Path) -> Iterator[World]:
     players.calls = []
     players.state.create_lifecycle("Ready")
     with (
+        stores.opened(store, root) as database_url,
         embedded_s3.EmbeddedS3() as s3,
         fake_portal.RunningPortal(players) as portal,
         httpx.Client(base_url=f"{portal.url}/api/v2/", timeout=10) as api,
@@ -215,4 +205,6 @@ def world(root: Path) -> Iterator[World]:
             s3_endpoint=s3.endpoint,
             admin_token=secrets.token_urlsafe(24),
         )
-        yield World(made, s3, players, api)
+        here = World(made, s3, players, api, database_url=database_url)
+        with contextlib.closing(here):
+            yield here

@@ -19,6 +19,7 @@ _TRIES = 5
 _LONGEST_WAIT_SECONDS = 60.0
 _ALWAYS_ALLOWED = 5
 _ALLOWED_SHARE = 0.10
+_Listed = Mapping[model.Key, model.ProductStatus]
 _log = telemetry.Log(__name__)
 
 
@@ -85,14 +86,14 @@ class Resync:
 
     def _run(self) -> Report:
         known = self._digests.digests()  # first: what is made meanwhile has not vanished
-        products = {model.Key.product(product.id): product for product in self._portal.products()}
+        pages = {each.id: each for each in self._portal.products()}
+        products = {model.Key.product(each.id): each.status for each in pages.values()}
         explorations = self._explorations()
         listed = {**products, **(explorations or {})}
         going = {key for key in known if key.kind is model.Kind.PRODUCT and _leaves(key, products)}
         emptied = bool(going) and not products
         going |= self._leaving_explorations(known, explorations)
         guarded = not self._may_release(len(going), len(known), empty=emptied)
-        pages = {key.id: product for key, product in products.items()}
         staying = (key for key in sorted(listed) if key not in going)
         keys = [key for key in staying if self._patiently(key, known, pages)]
         if not guarded:
@@ -100,17 +101,17 @@ class Resync:
         self._queue.touch(keys, model.Priority.RESYNC)
         return Report(listed=len(listed), queued=len(keys), vanished=len(going), guarded=guarded)
 
-    def _explorations(self) -> dict[model.Key, model.Product] | None:
+    def _explorations(self) -> _Listed | None:
         """List explorations, None where the portal does not: products must not wait for that."""
         try:
             found = self._portal.explorations()
         except errors.ReconcileError as error:
             _log.warning("explorations not listed; none is released", reason=str(error))
             return None
-        return {model.Key(model.Kind.EXPLORATION, each.id): each for each in found}
+        return {model.Key(model.Kind.EXPLORATION, each.id): each.status for each in found}
 
     def _leaving_explorations(
-        self, known: Iterable[model.Key], listed: Mapping[model.Key, model.Product] | None
+        self, known: Iterable[model.Key], listed: _Listed | None
     ) -> set[model.Key]:
         """Return known explorations that are going.
 
@@ -189,8 +190,8 @@ class Resync:
             self._flags.put(name, value)
 
 
-def _leaves(key: model.Key, listed: Mapping[model.Key, model.Product]) -> bool:
-    return key not in listed or listed[key].status is model.ProductStatus.DELETING
+def _leaves(key: model.Key, listed: _Listed) -> bool:
+    return key not in listed or listed[key] is model.ProductStatus.DELETING
 
 
 def request(flags: ports.Flags, *, confirm_deletions: bool = False) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable
 from datetime import date
 from typing import Any
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from provisioner import errors, model, ports
+from provisioner.demo.portal import FakePortal, RunningPortal
 from provisioner.portal import HttpPortal
 from tests import recorded_portal
 from tests.recorded_portal import RecordedPortal, row
@@ -21,6 +23,29 @@ API_KEY = "a-key-that-nobody-may-see"
 LIST = "/api/v2/data_products"
 
 Handler = Callable[[httpx.Request], httpx.Response]
+
+
+class Meeting(httpx.HTTPTransport):
+    """Let calls about a product's parts go on only when so many are under way."""
+
+    def __init__(self, calls: int) -> None:
+        super().__init__()
+        self._barrier = threading.Barrier(calls, timeout=20)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.count("/") > 4:
+            self._barrier.wait()
+        return super().handle_request(request)
+
+
+def test_the_parts_of_a_product_are_read_side_by_side() -> None:
+    with RunningPortal(FakePortal()) as running:
+        key = model.Key.product(running.portal.state.create_product("sales"))
+        portal = HttpPortal(base_url=running.url, transport=Meeting(3))
+        view = portal.view(key)
+        portal.close()
+    assert view is not None
+    assert view.product.namespace == "sales"
 
 
 class Sleeps(list[float]):

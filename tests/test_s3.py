@@ -273,9 +273,50 @@ def test_unfinished_uploads_get_a_lifecycle_once_and_only_where_there_is_none() 
         "get_bucket_lifecycle_configuration", "NoSuchLifecycleConfiguration", http_status_code=404
     )
     stubber.add_response("put_bucket_lifecycle_configuration", {})
+    store.ensure_bucket()
+    store.ensure_bucket()
+    stubber.assert_no_pending_responses()
+
+
+def test_a_bucket_that_was_deleted_while_we_run_is_made_again() -> None:
+    store, stubber = stubbed()
     stubber.add_response("list_objects_v2", {})
+    lifecycle_is_set(stubber)
     store.ensure_bucket()
+    stubber.add_client_error("put_object", "NoSuchBucket", http_status_code=404)
+    with pytest.raises(errors.Conflict):
+        store.keep("sales/")
+    missing_bucket(stubber)
+    stubber.add_response("create_bucket", {}, {"Bucket": "lake"})
+    lifecycle_is_set(stubber)
     store.ensure_bucket()
+    stubber.assert_no_pending_responses()
+
+
+def test_an_engine_that_has_shown_that_it_heeds_conditions_is_asked_once_a_claim() -> None:
+    store, stubber = stubbed()
+    stubber.add_client_error("get_object", "NoSuchKey", http_status_code=404)
+    stubber.add_response("put_object", {})
+    stubber.add_client_error("put_object", "PreconditionFailed", http_status_code=412)
+    stubber.add_response("get_object", body(f'{{"product_id": "{SALES}"}}'.encode()))
+    store.claim("sales", SALES)
+    stubber.add_response("put_object", {})
+    store.claim("orders", SALES)
+    stubber.add_client_error("put_object", "PreconditionFailed", http_status_code=412)
+    stubber.add_response("get_object", body(b'{"product_id": "other"}'))
+    with pytest.raises(errors.NotOurs):
+        store.claim("taken", SALES)
+    stubber.assert_no_pending_responses()
+
+
+def test_an_engine_that_overwrites_what_is_there_is_looked_at_before_every_claim() -> None:
+    store, stubber = stubbed()
+    for tried in (2, 1):
+        stubber.add_client_error("get_object", "NoSuchKey", http_status_code=404)
+        for _ in range(tried):
+            stubber.add_response("put_object", {})
+        stubber.add_response("get_object", body(f'{{"product_id": "{SALES}"}}'.encode()))
+        store.claim("sales", SALES)
     stubber.assert_no_pending_responses()
 
 

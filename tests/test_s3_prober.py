@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -107,3 +109,27 @@ def test_an_engine_that_is_down_proves_and_disproves_nothing() -> None:
     prober = s3.S3Prober(endpoint=closed_endpoint(), region="us-east-1", bucket="lake")
     with pytest.raises(errors.StorageUnavailable):
         prober.prove(model.AccessKey("a", "b"), "sales/", rounds=1, pause_seconds=0)
+
+
+def test_two_keys_are_proven_at_the_same_time_each_by_itself(moto: engines.Engine) -> None:
+    meeting = threading.Barrier(2, timeout=30)
+
+    def wait(seconds: float) -> None:
+        meeting.wait()
+
+    first, second = Sandbox(moto), Sandbox(moto)
+    second.put_policy(policy.document(bucket=first.bucket, own=["hr/"], grants=[]))
+    prober = s3.S3Prober(
+        endpoint=moto.endpoint,
+        region="us-east-1",
+        bucket=first.bucket,
+        sleep=wait,
+    )
+
+    def prove(key: model.AccessKey, prefix: str) -> bool:
+        return prober.prove(key, prefix, rounds=3, pause_seconds=0)
+
+    with ThreadPoolExecutor(2) as threads:
+        pairs = ([first.key, second.key], ["sales/", "hr/"])
+        assert list(threads.map(prove, *pairs)) == [True, True]
+    assert not prove(second.key, "sales/")

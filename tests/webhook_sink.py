@@ -22,6 +22,10 @@ class Received:
         return dict(self.headers).get(name)
 
 
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # many may call at once
+
+
 class WebhookSink:
     """Answer every delivery with `status`."""
 
@@ -41,7 +45,7 @@ class WebhookSink:
             def log_message(self, format: str, *arguments: Any) -> None:  # noqa: A002
                 pass
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self._server.socket.settimeout(1)
         self._thread = threading.Thread(

@@ -63,6 +63,7 @@ class HttpPortal:
 
     def close(self) -> None:
         """Close every connection."""
+        self._modern.close()
         self._client.close()
 
     def products(self) -> tuple[model.Product, ...]:

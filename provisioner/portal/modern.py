@@ -39,6 +39,10 @@ class ModernApi:
         self._client = caller
         self._questions = Questions(caller)
 
+    def close(self) -> None:
+        """Let go of what asks side by side."""
+        self._questions.close()
+
     def serves(self) -> bool:
         """Tell whether the portal has this API."""
         return self._questions.knows(_OUTPUT_PORTS, product=NOBODY)
@@ -60,15 +64,19 @@ class ModernApi:
         """Read all about one product or exploration, but for the pages of what was `listed`."""
         if key.kind is model.Kind.EXPLORATION:
             exploration = self._exploration(key.id)
-            return None if exploration is None else self._consuming(key, exploration)
+            if exploration is None:
+                return None
+            (linked,) = self._questions.parts([_links(key)], key.id)
+            return self._consuming(key, exploration, linked)
         product = listed.get(key.id) or self._product(key.id)
         if product is None:
             return None
-        own = self._questions.part(_ASSETS, assets.technical_assets, key.id)
-        ports = self._questions.part(
-            _OUTPUT_PORTS, lambda body: wire.output_ports(body, key.id, own), key.id
-        )
-        return self._consuming(key, product, ports, tuple(one.asset for one in own), listed)
+        routes = (_ASSETS, _OUTPUT_PORTS, _links(key))
+        assets_body, ports_body, linked = self._questions.parts(routes, key.id)
+        own = parsed(_ASSETS, assets.technical_assets, assets_body)
+        ports = parsed(_OUTPUT_PORTS, lambda body: wire.output_ports(body, key.id, own), ports_body)
+        assets_only = tuple(one.asset for one in own)
+        return self._consuming(key, product, linked, ports, assets_only, listed)
 
     def consumers(self, producer: model.Key, port_id: str) -> tuple[model.Link, ...]:
         """List the links of every status on one output port; empty where the port is gone."""
@@ -173,14 +181,13 @@ class ModernApi:
         self,
         key: model.Key,
         product: model.Product,
+        links_body: object,
         ports: tuple[model.OutputPort, ...] = (),
         own: tuple[model.Asset, ...] = (),
         listed: Mapping[str, model.Product] = _NONE,
     ) -> model.PortalView:
         """Add to what something is and has what it may read."""
-        linked = self._questions.part(
-            f"{_ROOTS[key.kind]}/input_ports", lambda body: wire.consumer_links(body, key), key.id
-        )
+        linked = parsed(_links(key), lambda body: wire.consumer_links(body, key), links_body)
         approved = [one for one in linked if one.link.status is model.LinkStatus.APPROVED]
         known = {**listed, product.id: product}
         producers = self._producers(known, {one.link.producer_id for one in approved})
@@ -196,14 +203,18 @@ class ModernApi:
     def _producers(
         self, known: Mapping[str, model.Product], identities: Collection[str]
     ) -> list[model.Product]:
-        found = (known.get(each) or self._product(each) for each in sorted(identities))
+        """Return those that are not gone, in order; what is not known is asked for."""
+        others = sorted(set(identities) - known.keys())
+        asked = dict(zip(others, self._questions.each(self._product, others), strict=True))
+        found = ((known.get(each) or asked.get(each)) for each in sorted(identities))
         return [producer for producer in found if producer is not None]
 
     def _granted(
         self, approved: Iterable[wire.LinkedPort], producer_ids: Collection[str]
     ) -> tuple[model.OutputPort, ...]:
         by_id = {one.port.id: one for one in approved if one.port.producer_id in producer_ids}
-        found = (self._granted_port(by_id[identity]) for identity in sorted(by_id))
+        linked = [each for _, each in sorted(by_id.items())]
+        found = self._questions.each(self._granted_port, linked)
         return tuple(port for port in found if port is not None)
 
     def _granted_port(self, linked: wire.LinkedPort) -> model.OutputPort | None:
@@ -223,3 +234,8 @@ class ModernApi:
             if linked.private and exc.attributes.get("status") == 403:
                 return linked.port
             raise
+
+
+def _links(key: model.Key) -> str:
+    """Name the route of what something may read."""
+    return f"{_ROOTS[key.kind]}/input_ports"

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast, overload
 
-from provisioner import errors
+from provisioner import errors, model
 
 if TYPE_CHECKING:
     from botocore.awsrequest import AWSResponse
@@ -57,7 +57,7 @@ def connect(
 
     Without an endpoint it is AWS's; without a key pair the machine's own credentials are used.
     """
-    return _LazyClient(
+    return made_on_first_use(
         lambda: new_client(
             service,
             endpoint=endpoint,
@@ -66,6 +66,11 @@ def connect(
             secret_key=secret_key,
         )
     )
+
+
+def made_on_first_use(make: Callable[[], Any]) -> Any:
+    """Return what stands in for a client and makes it when it is first used."""
+    return _LazyClient(make)
 
 
 class _LazyClient:
@@ -91,19 +96,7 @@ def new_client(
     access_key: str | None,
     secret_key: str | None,
 ) -> Any:
-    """Return a client made now: for a key that is used once, and closed by its user."""
-    from botocore.config import Config
-
-    config = Config(
-        connect_timeout=3,
-        read_timeout=10,
-        retries={"total_max_attempts": 2, "mode": "standard"},
-        max_pool_connections=32,
-        s3={"addressing_style": "path"} if endpoint else None,
-        # Newer checksums travel in trailers, which Ceph 16 and others answer with 411.
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-    )
+    """Return a client made now."""
     with _creating:  # a botocore session is not safe for threads while it makes a client
         client = _session().create_client(
             cast(Any, service),
@@ -111,7 +104,7 @@ def new_client(
             region_name=region,
             aws_access_key_id=access_key,
             aws_secret_access_key=secret_key,
-            config=config,
+            config=_config(endpoint),
         )
     client.meta.events.register("after-call.s3", _refuse_hollow)
     return client
@@ -141,6 +134,52 @@ def _refuse_hollow(
 def _brings_a_document(model: OperationModel) -> bool:
     members = model.output_shape.members.values() if model.output_shape else ()
     return any("location" not in member.serialization for member in members)
+
+
+def borrowing_client(
+    *, endpoint: str | None, region: str, key: Callable[[], model.AccessKey]
+) -> Any:
+    """Return an S3 client that signs each call with the key of that moment.
+
+    To make a client takes as long as two calls, and a new one has no connections.
+    """
+    from botocore.credentials import Credentials, ReadOnlyCredentials
+    from botocore.session import Session
+
+    class Borrowed(Credentials):
+        def get_frozen_credentials(self) -> ReadOnlyCredentials:
+            borrowed = key()
+            return ReadOnlyCredentials(borrowed.id, borrowed.secret, None)
+
+    class Lender:
+        def load_credentials(self) -> Borrowed:
+            return Borrowed("", "")
+
+    with _creating:
+        session = Session()
+        # The models of services are large: they are read once.
+        session.register_component("data_loader", _session().get_component("data_loader"))
+        session.register_component("credential_provider", Lender())
+        return session.create_client(
+            "s3", endpoint_url=endpoint, region_name=region, config=_config(endpoint)
+        )
+
+
+def _config(endpoint: str | None) -> Any:
+    from botocore.config import Config
+
+    return Config(
+        connect_timeout=3,
+        read_timeout=10,
+        retries={"total_max_attempts": 2, "mode": "standard"},
+        max_pool_connections=32,
+        # botocore's own says much of this machine, and composing it takes a tenth of every call.
+        user_agent="dpp-provisioner",
+        s3={"addressing_style": "path"} if endpoint else None,
+        # Newer checksums travel in trailers, which Ceph 16 and others answer with 411.
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+    )
 
 
 @functools.cache

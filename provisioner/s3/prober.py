@@ -1,10 +1,14 @@
-"""Prove a key by using it, with nothing but the key itself."""
+"""Prove a key by using it, with nothing but the key itself.
+
+One client proves every key, so that connections are kept from one to the next.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import functools
 import secrets
+import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -32,10 +36,14 @@ class S3Prober:
         bucket: str,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._endpoint = endpoint
-        self._region = region
         self._bucket = bucket
         self._sleep = sleep
+        self._proving = threading.local()
+        self._client: S3Client = s3_client.made_on_first_use(
+            lambda: s3_client.borrowing_client(
+                endpoint=endpoint, region=region, key=lambda: self._proving.key
+            )
+        )
 
     def prove(
         self,
@@ -57,44 +65,39 @@ class S3Prober:
         places = [place.prefix for place in readable if place.bucket == self._bucket][:_PLACES]
         for each in places if prefix is None else [prefix]:
             policy.check_prefix(each)
-        client = s3_client.new_client(
-            "s3",
-            endpoint=self._endpoint,
-            region=self._region,
-            access_key=key.id,
-            secret_key=key.secret,
-        )
+        self._proving.key = key
         try:
             for turn in range(rounds):
                 if turn:
                     self._sleep(pause_seconds)
-                if not self._works(client, prefix, places):
+                if not self._works(prefix, places):
                     return False
             return rounds > 0
         finally:
-            client.close()
+            del self._proving.key
 
-    def _works(self, client: S3Client, prefix: str | None, places: Sequence[str]) -> bool:
+    def _works(self, prefix: str | None, places: Sequence[str]) -> bool:
         try:
             if prefix is not None:
-                return s3_client.call(lambda: self._round(client, prefix)) is True
+                return s3_client.call(lambda: self._round(prefix)) is True
             if not places:
                 # No policy of ours allows this, and a key that is known hears so.
-                s3_client.call(client.list_buckets, tolerate={"AccessDenied"})
+                s3_client.call(lambda: self._client.list_buckets(), tolerate={"AccessDenied"})
             for place in places:
-                s3_client.call(functools.partial(self._list, client, place))
+                s3_client.call(functools.partial(self._list, place))
         except errors.PermanentError as exc:
             if _refuses_key(exc):
                 return False
             raise
         return True
 
-    def _list(self, client: S3Client, prefix: str) -> None:
-        client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, MaxKeys=1)
+    def _list(self, prefix: str) -> None:
+        self._client.list_objects_v2(Bucket=self._bucket, Prefix=prefix, MaxKeys=1)
 
-    def _round(self, client: S3Client, prefix: str) -> bool:
+    def _round(self, prefix: str) -> bool:
+        client = self._client
         name = f"{prefix}{PROBE}{secrets.token_hex(8)}"
-        self._list(client, prefix)
+        self._list(prefix)
         try:
             client.put_object(Bucket=self._bucket, Key=name, Body=_BODY)
             body = client.get_object(Bucket=self._bucket, Key=name)["Body"].read()

@@ -34,23 +34,25 @@ class S3Store:
         self._bucket = bucket
         self._region = region
         self._create_bucket = create_bucket
-        self._uploads_limited = False
+        self._bucket_seen = False
+        self._heeds_conditions: bool | None = None  # not known yet
 
     def ensure_bucket(self) -> None:
-        """Make sure that the bucket is there and ours.
+        """Make sure that the bucket is there and ours; asked once, and again where it has gone.
 
         Raise `NotOurs` where it is somebody else's, `PermanentError` where it is missing and may
         not be made.
         """
+        if self._bucket_seen:
+            return
         if not self._found():
             if not self._create_bucket:
                 raise errors.PermanentError(
                     "the bucket is not there and S3_CREATE_BUCKET is off", bucket=self._bucket
                 )
             self._make_bucket()
-        if not self._uploads_limited:
-            self._limit_uploads()
-            self._uploads_limited = True
+        self._limit_uploads()
+        self._bucket_seen = True
 
     def keeps_versions(self) -> bool:
         """Tell whether there are versions of objects in the bucket; False where it is missing."""
@@ -157,13 +159,19 @@ class S3Store:
         return page or {}
 
     def claim(self, namespace: str, product_id: str) -> None:
-        """Write the ownership mark and read it back; `NotOurs` if it names another product.
+        """Write the ownership mark unless there is one; `NotOurs` if it names another product.
 
-        Looked at first, because an engine that ignores the condition would overwrite it.
+        An engine that ignores the condition would overwrite it. So it is looked at first and read
+        back, until the engine has shown that it refuses to write what is there.
         """
+        mark, body = _mark(namespace), _mark_of(product_id)
+        if self._heeds_conditions and self._put_new(mark, body):
+            return
         owner = self.owner(namespace)
         if owner is None:
-            self._put_new(_mark(namespace), _mark_of(product_id))
+            refused = not self._put_new(mark, body)
+            if self._heeds_conditions is None:
+                self._heeds_conditions = refused or not self._put_new(mark, body)
             owner = self.owner(namespace)
         if owner != product_id:
             raise errors.NotOurs("the prefix belongs to another product", owner=owner)
@@ -200,19 +208,30 @@ class S3Store:
         """Delete one batch of all that lies below a prefix; True while there may be more."""
         return purging.purge(self._client, self._bucket, policy.check_prefix(prefix))
 
-    def _put_new(self, key: str, body: bytes) -> None:
-        """Write an object unless it is there; without that condition where it is not known."""
+    def _put_new(self, key: str, body: bytes) -> bool:
+        """Write an object unless it is there; without that condition where it is not known.
+
+        False where the engine says that it is there; `Conflict` where the bucket has gone.
+        """
         try:
-            s3_client.call(
+            written = s3_client.call(
                 lambda: self._client.put_object(
                     Bucket=self._bucket, Key=key, Body=body, IfNoneMatch="*"
                 ),
                 tolerate=_THERE,
             )
         except errors.PermanentError as exc:
-            if exc.attributes.get("code") != "NotImplemented":
+            code = exc.attributes.get("code")
+            if code == "NoSuchBucket" and self._bucket_seen:
+                self._bucket_seen = False
+                raise errors.Conflict("the bucket has gone", bucket=self._bucket) from exc
+            if code != "NotImplemented":
                 raise
-            s3_client.call(lambda: self._client.put_object(Bucket=self._bucket, Key=key, Body=body))
+            self._heeds_conditions = False
+            written = s3_client.call(
+                lambda: self._client.put_object(Bucket=self._bucket, Key=key, Body=body)
+            )
+        return written is not None
 
 
 def _mark(namespace: str) -> str:

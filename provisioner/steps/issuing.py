@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from datetime import datetime, timedelta
 
 from provisioner import errors, model, names, plan, ports
@@ -133,13 +135,23 @@ class Issuing:
         return pending.key
 
     def prove(self, run: protocol.Run) -> None:
-        """Use the new key as its owner will; `NotProven` while it does not work."""
+        """Use the new key as its owner will; `NotProven` while it does not work.
+
+        Meanwhile the principal's keys are listed: where an engine encrypts that list it takes as
+        long as all the proofs, and neither needs the other.
+        """
         key = _intent(run.record.credentials).key
         if key is None:
             raise errors.Conflict("an intent has no key to prove")
         pause = self._issuer.settle_seconds / _ROUNDS
         run.effect(PROVE)
-        if not self.works(run.record, key, rounds=_ROUNDS, pause_seconds=pause):
+        with ThreadPoolExecutor(1, "listing") as beside:
+            keys = beside.submit(
+                copy_context().run, self._issuer.list_keys, protocol.principal(run.record)
+            )
+            works = self.works(run.record, key, rounds=_ROUNDS, pause_seconds=pause)
+        run.listed = keys.result()
+        if not works:
             raise errors.NotProven(
                 "the new key does not work yet", delay_seconds=max(1.0, pause or _RETRY_SECONDS)
             )
@@ -171,7 +183,7 @@ class Issuing:
         leaked = model.Ask.COMPROMISED in run.desired.asks
         until = run.now() if leaked else None
         replaced = [model.Retiring(key_id=held.current.id)] if held.current else []
-        unknown = _unknown(self._issuer.list_keys(protocol.principal(run.record)), held)
+        unknown = _unknown(run.listed, held)
         replaced += [model.Retiring(key_id=key.id, delete_after=until) for key in unknown]
         run.hold(
             current=_intent(held).key,

@@ -34,6 +34,8 @@ class Run:
         self.desired = desired
         self.record = record
         self.clock = clock
+        self.listed: Sequence[ports.IssuedKey] = ()
+        """The keys of the principal, as listed while the new one was proven."""
         self._lease = lease
         self._records = records
         self._checkpoint = checkpoint

@@ -23,9 +23,12 @@ class SqlLinks:
     def replace(self, consumer: model.Key, links: Iterable[model.Link], lease: model.Lease) -> None:
         """Store all links of a consumer; raise `LeaseLost` where the lease is no longer ours.
 
-        Where nothing changed, nothing is written.
+        Where nothing changed, nothing is written, nor is the lease looked at.
         """
         wanted = {link.id: _row(consumer, link) for link in links}
+        with self._database.reading() as connection:
+            if _of_consumer(connection, consumer) == wanted:
+                return
         with self._database.writing() as connection:
             queueing.fence(connection, lease, self._database.now(connection))
             stored = _of_consumer(connection, consumer)

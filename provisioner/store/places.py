@@ -26,6 +26,8 @@ from provisioner.store import times, wakeups
 _BUSY_SECONDS = 5.0
 _LARGEST_LOG_BYTES = 16 * 1024 * 1024
 _TIDY_MILLISECONDS = 200
+_CACHE_KIB = 512
+"""Pages that each connection keeps for itself: there are many, and the kernel keeps them too."""
 _POOL: dict[str, Any] = {"pool_size": 8, "max_overflow": 16, "pool_timeout": 10}
 _MIGRATION_LOCK = 0x70726F76
 _MIGRATION_SECONDS = 120
@@ -316,6 +318,7 @@ def _set_pragmas(connection: Any, _record: object) -> None:
         cursor.execute("PRAGMA journal_mode = WAL")
         cursor.execute("PRAGMA synchronous = FULL")
         cursor.execute("PRAGMA foreign_keys = ON")
+        cursor.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
     finally:
         cursor.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -152,22 +153,27 @@ def _put(
     connection: sqlalchemy.Connection, record: model.Record, *, state: str, sealed: str | None
 ) -> None:
     """Write a row, whether it is new or not."""
-    new = database.insert(connection, _records).values(
-        key=str(record.key),
-        kind=record.key.kind,
-        namespace=record.namespace,
-        phase=record.phase,
-        settled_digest=record.settled_digest,
-        next_at=record.next_at,
-        verified_at=record.verified_at,
-        released_at=record.released_at,
-        sealed=sealed,
-        state=state,
-    )
+    row = {
+        "key": str(record.key),
+        "kind": record.key.kind,
+        "namespace": record.namespace,
+        "phase": record.phase,
+        "settled_digest": record.settled_digest,
+        "next_at": record.next_at,
+        "verified_at": record.verified_at,
+        "released_at": record.released_at,
+        "sealed": sealed,
+        "state": state,
+    }
+    connection.execute(_upsert(connection.dialect.name), row)
+
+
+@functools.cache
+def _upsert(dialect: str) -> database.Insert:
+    """Build the upsert of a row, once: every step of a run waits for it."""
+    new = database.insert_into(_records, dialect)
     columns = [column.name for column in _records.columns if column.name != "key"]
-    connection.execute(
-        new.on_conflict_do_update(
-            index_elements=[_records.c.key],
-            set_={name: new.excluded[name] for name in columns},
-        )
+    return new.on_conflict_do_update(
+        index_elements=[_records.c.key],
+        set_={name: new.excluded[name] for name in columns},
     )

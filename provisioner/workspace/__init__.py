@@ -347,7 +347,7 @@ class CookiecutterWorkspaces:
                 if commit:
                     with stage.folder(repository.STAGED) as made:
                         repository.copy(made, workspace, repository.FOLDER)
-                owned.publish(workspace, files)
+                owned.lay(workspace, files)
                 claim = claims.Claim(product_id=spec.product_id, folder=workspace.identity)
             _swap(root, private, stage, spec.namespace, claim)
 

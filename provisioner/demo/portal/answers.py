@@ -47,9 +47,8 @@ def port_list(state: PortalState, product_id: str, *, admin: bool) -> dict[str, 
     return {
         "output_ports": [
             port_entry(state, port)
-            for port in tuple(state.ports.values())
-            if port.product_id == product_id
-            and (admin or not state.style.modern or port.access_type != "private")
+            for port in state.ports.of(product_id=product_id)
+            if admin or not state.style.modern or port.access_type != "private"
         ]
     }
 
@@ -104,9 +103,7 @@ def asset_list(state: PortalState, product_id: str) -> dict[str, Any]:
     """Write a product's assets; of an unknown product too, and then none."""
     return {
         "technical_assets": [
-            asset_page(state, asset)
-            for asset in tuple(state.assets.values())
-            if asset.product_id == product_id
+            asset_page(state, asset) for asset in state.assets.of(product_id=product_id)
         ]
     }
 
@@ -149,7 +146,7 @@ def asset_page(state: PortalState, asset: Asset) -> dict[str, Any]:
 
 def consumer_links(state: PortalState, consumer_id: str) -> dict[str, Any]:
     """Write a consumer's links."""
-    links = [link for link in tuple(state.links.values()) if link.consumer_id == consumer_id]
+    links = state.links.of(consumer_id=consumer_id)
     if not state.style.modern:
         return {"input_ports": [_old_link(state, link) for link in links]}
     return {
@@ -166,7 +163,7 @@ def consumer_links(state: PortalState, consumer_id: str) -> dict[str, Any]:
 
 def port_links(state: PortalState, port_id: str) -> dict[str, Any]:
     """Write everyone's links to a port."""
-    links = [link for link in tuple(state.links.values()) if link.port_id == port_id]
+    links = state.links.of(port_id=port_id)
     if not state.style.modern:
         return {"input_ports": [_old_link(state, link) for link in links]}
     return {
@@ -208,9 +205,9 @@ def _product(state: PortalState, product: Product) -> dict[str, Any]:
 
 
 def _counts(state: PortalState, product: Product) -> dict[str, int]:
-    ports = [port for port in tuple(state.ports.values()) if port.product_id == product.id]
-    links = [link for link in tuple(state.links.values()) if link.consumer_id == product.id]
-    assets = [asset for asset in tuple(state.assets.values()) if asset.product_id == product.id]
+    ports = state.ports.of(product_id=product.id)
+    links = state.links.of(consumer_id=product.id)
+    assets = state.assets.of(product_id=product.id)
     if state.style.modern:
         ports_counted = {"input_port_count": len(links)}
     else:

@@ -18,6 +18,7 @@ from provisioner.demo.portal.entities import (
     Refused,
     Style,
 )
+from provisioner.demo.portal.filed import Filed
 
 _NAMESPACE = re.compile(r"[a-z0-9+=,.@_-]{1,64}")
 
@@ -30,9 +31,9 @@ class PortalRecords:
         self.clock = clock or (lambda: datetime.now(UTC))
         self.products: dict[str, Product] = {}
         self.explorations: dict[str, Exploration] = {}
-        self.ports: dict[str, Port] = {}
-        self.links: dict[str, Link] = {}
-        self.assets: dict[str, Asset] = {}
+        self.ports: Filed[Port] = Filed("product_id")
+        self.links: Filed[Link] = Filed("consumer_id", "port_id")
+        self.assets: Filed[Asset] = Filed("product_id")
         self.lifecycles: dict[str, str] = {"Draft": DRAFT_ID}
         self.events: list[tuple[str, dict[str, str]]] = []
 
@@ -67,11 +68,7 @@ class PortalRecords:
 
     def links_of(self, consumer_id: str, port_id: str) -> list[Link]:
         """Return a consumer's links to a port, the oldest first."""
-        return [
-            link
-            for link in tuple(self.links.values())
-            if link.consumer_id == consumer_id and link.port_id == port_id
-        ]
+        return [link for link in self.links.of(consumer_id=consumer_id) if link.port_id == port_id]
 
     def first_link(self, port_id: str, consumer_id: str) -> Link:
         """Return a consumer's oldest link to a port, or refuse with 404."""
