@@ -22,7 +22,7 @@ PROV_DPP_API_URL PROV_DPP_API_KEY PROV_DPP_CLIENT_ID PROV_DPP_CLIENT_SECRET PROV
 PROV_DPP_SCOPE PROV_WEBHOOK_SECRET PROV_WEBHOOK_BASIC_AUTH PROV_ALLOW_UNSIGNED PROV_TEMPLATE_PATH
 PROV_TEMPLATE_OUTPUT_PATH PROV_TEMPLATE_UPDATES PROV_TEMPLATE_CONTEXT PROV_WORKSPACE_ROOT
 PROV_LOCAL_ROOT S3_LOCAL_ENDPOINT PROV_WORKSPACE_UID PROV_WORKSPACE_GID
-PROV_DUCKDB_EXTENSION_DIRECTORY S3_ENDPOINT
+PROV_GIT_REMOTE PROV_GIT_BASIC_AUTH PROV_DUCKDB_EXTENSION_DIRECTORY S3_ENDPOINT
 S3_ACCESS_KEY S3_SECRET_KEY S3_PUBLIC_ENDPOINT IAM_ENDPOINT S3_BUCKET S3_REGION S3_CREATE_BUCKET
 PROV_ISSUER PROV_GRANT_SCOPE PROV_ALLOWED_LOCATIONS PROV_ROLE_NAME PROV_ROLE_TRUST_POLICY
 PROV_ROTATION_DAYS PROV_ROTATION_GRACE_SECONDS PROV_ROTATE_ON_GRANT PROV_READY_LIFECYCLE
@@ -53,6 +53,8 @@ SAMPLES = {
     "S3_LOCAL_ENDPOINT": "http://localhost:9000",
     "PROV_WORKSPACE_UID": "1000",
     "PROV_WORKSPACE_GID": "1000",
+    "PROV_GIT_REMOTE": "https://git.example/teams/{namespace}.git",
+    "PROV_GIT_BASIC_AUTH": "pusher:pass:word",
     "PROV_DUCKDB_EXTENSION_DIRECTORY": "/opt/extensions",
     "S3_ENDPOINT": "http://rustfs:9000",
     "S3_ACCESS_KEY": "minioadmin",
@@ -160,6 +162,8 @@ def test_defaults_are_those_of_the_documentation(load: Any, tmp_path: Path) -> N
         "s3_local_endpoint": None,
         "workspace_uid": None,
         "workspace_gid": None,
+        "git_remote": None,
+        "git_basic_auth": None,
         "duckdb_extension_directory": tmp_path / "demo/products/.provisioner/duckdb",
         "s3_endpoint": None,
         "s3_access_key": None,
@@ -659,6 +663,47 @@ def test_a_trust_policy_is_kept_compact(load: Any) -> None:
 def test_roles_need_somebody_who_may_assume_them(problems: Any) -> None:
     (line,) = problems(PROV_ROLE_NAME="{namespace}")
     assert line == "PROV_ROLE_TRUST_POLICY: expects to be set, as PROV_ROLE_NAME is"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "https://git.example/{namespace}.git",
+        "http://127.0.0.1:8080/teams/{namespace}",
+        "ssh://git@git.example/~teams/{namespace}.git",
+        "file:///srv/git/{namespace}.git",
+    ],
+)
+def test_a_git_remote_is_a_url_with_the_namespace_in_it(given: str, load: Any) -> None:
+    assert load(PROV_GIT_REMOTE=given).git_remote == given
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "https://git.example/one.git",
+        "https://git.example/{namespace}/{namespace}",
+        "https://git.example/{project}/{namespace}",
+        "https://user:secret@git.example/{namespace}",
+        "https://token@git.example/{namespace}",
+        "https://git.example/../{namespace}",
+        "ext::sh -c id {namespace}",
+        "--upload-pack=id{namespace}",
+        "git@git.example:{namespace}",
+        "https://git.example/{namespace} x",
+    ],
+)
+def test_what_is_no_plain_git_remote_is_refused(given: str, problems: Any) -> None:
+    (line,) = problems(PROV_GIT_REMOTE=given)
+    assert line.startswith("PROV_GIT_REMOTE: expects an https, http, ssh or file URL")
+    assert "secret" not in line
+
+
+def test_a_git_remote_needs_git(problems: Any) -> None:
+    (line,) = problems(
+        PROV_GIT_REMOTE="https://git.example/{namespace}", machine=machine(git=False)
+    )
+    assert line == "PROV_GIT_REMOTE: expects the program git on this machine"
 
 
 @pytest.mark.parametrize("issuer", ["rustfs", "minio", "rgw"])

@@ -144,8 +144,6 @@ def _remote(findings: Findings, machine: Machine) -> None:
     """Take a git remote only where there is a git to push with."""
     if "PROV_GIT_REMOTE" in findings.given and not machine.git:
         findings.refuse("PROV_GIT_REMOTE", "the program git on this machine")
-    if "PROV_GIT_BASIC_AUTH" in findings.given and "PROV_GIT_REMOTE" not in findings.given:
-        findings.refuse("PROV_GIT_REMOTE", "to be set, as PROV_GIT_BASIC_AUTH is")
 
 
 def _engine(findings: Findings) -> None:

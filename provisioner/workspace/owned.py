@@ -19,13 +19,15 @@ _PLAIN, _SECRET, _FOLDER, _SHARED_FOLDER = 0o644, 0o600, 0o700, 0o755
 
 def lay(workspace: ground.Tree, files: ports.OwnedFiles) -> None:
     """Write the files into a workspace that nobody sees yet: side by side, none by rename."""
+    folders = _folders(files)
+    for folder in folders:
+        with workspace.make_folder(folder, _FOLDER if folder == KEYS else _SHARED_FOLDER):
+            pass
     for mode, texts in ((_PLAIN, files.plain), (_SECRET, files.secret)):
-        if any(path.startswith(f"{KEYS}/") for path in texts):
-            with workspace.make_folder(KEYS, _FOLDER):
-                pass
         workspace.add_all([(path, text.encode(), mode) for path, text in texts.items()])
-    with contextlib.suppress(FileNotFoundError), workspace.folder(KEYS) as keys:
-        keys.sync()
+    for folder in folders:
+        with workspace.folder(folder) as opened:
+            opened.sync()
     workspace.sync()
 
 
