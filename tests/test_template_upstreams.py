@@ -155,9 +155,6 @@ def test_a_revoked_upstream_stops_who_reads_it_and_says_what_to_do(
 
     others = shell.succeed(*PLAN_DEV, "--select-model", "gold.example", cwd=workspace)
     assert "gold.best_days reads upstream.shop__daily_revenue: left out, " in others
-    run = shell("sqlmesh", "run", "--ignore-cron", cwd=workspace)
-    assert run.returncode == 1
-    assert NO_ACCESS in run.stdout
     with duckdb.connect(workspace / "warehouse.duckdb") as warehouse:
         query = "SELECT * FROM information_schema.tables WHERE table_schema = 'upstream'"
         assert warehouse.execute(query).fetchall() == []

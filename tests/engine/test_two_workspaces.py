@@ -107,8 +107,8 @@ def test_a_port_is_published_read_and_revoked(stand: stands.Stand) -> None:
     assert in_r(sales, 'sum(dp_port("daily-revenue")$revenue)') == "805.4"
 
     # A key is replaced while the producer plans and publishes anew.
-    example = sales.folder / "models" / "gold" / "daily_revenue.sql"
-    example.write_text(example.read_text().replace("SUM(amount)", "SUM(amount) + 1"))
+    orders = sales.folder / "seeds" / "orders.csv"
+    orders.write_text(orders.read_text().replace("120.50", "220.50"))
     before = sales.environment()["S3_ACCESS_KEY"]
     tool = Path(sys.executable).with_name("sqlmesh")
     with subprocess.Popen(
@@ -122,15 +122,16 @@ def test_a_port_is_published_read_and_revoked(stand: stands.Stand) -> None:
         said, _ = planning.communicate(timeout=120)
     assert planning.returncode == 0, said
     assert sales.environment()["S3_ACCESS_KEY"] != before
-    assert in_r(marketing, f'sum(dp_upstream("{UPSTREAM}")$revenue)') == "809.4"
-    assert in_r(sales, 'sum(dp_port("daily-revenue")$revenue)') == "809.4"
+    assert in_r(marketing, f'sum(dp_upstream("{UPSTREAM}")$revenue)') == "905.4"
+    assert in_r(sales, 'sum(dp_port("daily-revenue")$revenue)') == "905.4"
 
     post(stand, f"{of_port}/revoke", decision)
     stand.until(lambda: inputs(marketing) == [], "the revocation")
-    with pytest.raises(
-        RuntimeError, match=f"gold.reach reads upstream.{UPSTREAM}, but this product"
-    ) as failed:
-        marketing.sqlmesh("run")
+    example = marketing.folder / "models" / "example.sql"
+    example.write_text(example.read_text().replace("COUNT(*)", "COUNT(*) + 1"))
+    refusal = f"gold.reach reads upstream.{UPSTREAM}, but this product has no access to it"
+    with pytest.raises(RuntimeError, match=refusal) as failed:
+        marketing.sqlmesh(*PLAN, "--skip-tests")
     assert stand.running.url in str(failed.value)
     assert UPSTREAM in (marketing.folder / "INPUTS.md").read_text()
     refused = marketing.get("sales/daily-revenue/data.parquet", expected=403)
