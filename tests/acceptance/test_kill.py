@@ -65,6 +65,8 @@ class Story:
     def _files(self) -> list[str]:
         products = self.stand.products
         found = [str(path.relative_to(products)) for path in products.rglob("*") if path.is_file()]
+        # Packs are named by what is in them: ids and dates.
+        found = [path for path in found if "/.git/objects/" not in path]
         return [path.replace(self.marketing, "ID").replace(self.sales, "ID-2") for path in found]
 
     def _client(self, service: Any) -> Any:
