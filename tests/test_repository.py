@@ -265,3 +265,14 @@ def test_a_product_that_goes_pushes_nothing() -> None:
     wanted = model.Desired(key=model.Key.product(b.SALES), phase=model.Phase.GONE, product=None)
     record = step.observe(model.Record(key=wanted.key, namespace="sales"), wanted)
     assert step.plan(wanted, record, b.NOW) == ()
+
+
+@pytest.mark.parametrize("phase", [model.Phase.ARCHIVED, model.Phase.GONE])
+def test_a_product_at_rest_is_not_queued_again_for_a_push_that_failed(phase: model.Phase) -> None:
+    """A moment that has passed and that no run moves on would queue it every second."""
+    step = repository_step.RepositoryStep(RecordingRepositories(refusals=0), jitter=lambda: 1.0)
+    wanted = model.Desired(key=model.Key.product(b.SALES), phase=phase, product=b.a_product())
+    failed = model.RepositoryState(unpushed=True, attempts=1, again_at=b.NOW)
+    record = model.Record(key=wanted.key, namespace="sales", repository=failed)
+    assert step.plan(wanted, step.observe(record, wanted), b.NOW) == ()
+    assert step.next_at(wanted, record) is None
