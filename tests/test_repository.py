@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from collections.abc import Iterator
 from datetime import timedelta
@@ -209,6 +210,29 @@ def test_a_namespace_never_leads_out_of_the_pattern() -> None:
     assert remote.url("sales+eu") == "https://git.example/sales+eu.git"
     with pytest.raises(errors.NameRejected):
         remote.url("../admin")
+
+
+def test_a_remote_that_hangs_holds_up_one_push_and_not_every_products(
+    output: Path, template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repository, "_PUSH_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        remote = repository.Remote(pattern=f"{address}/{{namespace}}.git")
+        make(output, template, remote)
+        moments = iter((0.0, 30.0, 31.0, 331.0, 361.0))
+        remotes = repository.GitRemotes(output=output, remote=remote, clock=lambda: next(moments))
+        for reached in (True, False, True):
+            with pytest.raises(errors.RemoteRefused):
+                remotes.push("sales", _ID)
+            try:
+                silent.accept()[0].close()
+            except BlockingIOError:
+                assert not reached
+            else:
+                assert reached
+        assert remotes.waits(_ID)
 
 
 # --- the step
