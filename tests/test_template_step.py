@@ -155,6 +155,17 @@ def test_a_store_that_forgot_a_workspace_learns_its_version_from_the_folder() ->
     assert upgrade.before == "template-1"
 
 
+def test_a_store_that_forgot_a_workspace_learns_its_conflicts_from_the_folder() -> None:
+    world = _world()
+    world.folders.put("sales", "a.sql", "mine\n")
+    _improve(world)
+    world.settle(SALES)
+    world.store.records._state.records.clear()
+    world.settle(SALES)
+    assert world.record(SALES).workspace.conflicts == ("a.sql",)
+    assert _standing(world) is template.Standing.CONFLICTS
+
+
 def test_only_so_much_history_is_kept() -> None:
     world = _world()
     for number in range(13):
