@@ -140,7 +140,8 @@ class Reconciler:
             run = self._begun(wanted, record, lease, checkpoint)
             if blind.must_act(record, wanted):
                 try:
-                    self._ledger.note_access(run)
+                    if not record.restored:  # else nobody knows yet what has ended
+                        self._ledger.note_access(run)
                     self._applying.withdraw(run, applying.Progress())
                 except errors.PermanentError as refused:
                     _log.error("a grant that has ended stays open", reason=str(refused))

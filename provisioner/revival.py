@@ -31,6 +31,7 @@ decided here. From there on the record is an ordinary one, and the ordinary plan
                             they do not                       nothing: no policy opens them
     a folder                it lies under some name           there: it is moved, if need be
                             it is nowhere                     not rendered
+    its template            what is kept beside the folder    that version, and its conflicts
 
 A key is never taken for a stray by its age here, since all of them may be younger than the
 backup. What is released stays as it is, for nothing of it lives.

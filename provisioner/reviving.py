@@ -7,12 +7,14 @@ be read the record stays marked, and nothing of the product is touched.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 from datetime import datetime, timedelta
 
-from provisioner import model, names, ports, revival, telemetry
+from provisioner import errors, model, names, ports, revival, telemetry
 from provisioner.steps import protocol
+from provisioner.steps import workspace as workspace_step
 
 _LIST_FOR = timedelta(minutes=10)
 """How long a list of principals is good: it is asked for names of products that had none."""
@@ -96,7 +98,26 @@ class Reviving:
     def _with_folder(self, record: model.Record, wanted: model.Desired) -> model.Record:
         lies_at = self._lies_at(record, wanted)
         named = self._folders.names_key(lies_at, record.key.id) if lies_at else ""
+        if lies_at and record.workspace.template_digest:
+            record = self._with_version(record, lies_at)
         return revival.folder(record, lies_at=lies_at, names_key=named)
+
+    def _with_version(self, record: model.Record, lies_at: str) -> model.Record:
+        """Read which version of the template the folder was brought to since, and its conflicts."""
+        version = self._folders.version(record.key.id)
+        if version is None:
+            return record
+        before, conflicts = record.workspace, record.workspace.conflicts
+        with contextlib.suppress(errors.TemporaryError):  # it must hold up no key
+            found = self._folders.conflicts(lies_at, record.key.id)
+            conflicts = tuple(sorted((*found.unresolved, *found.resolved)))
+        state = dataclasses.replace(
+            workspace_step.brought_to(version, before, self._clock()),
+            rendered=before.rendered,
+            brought_at=before.brought_at,
+            conflicts=conflicts,
+        )
+        return dataclasses.replace(record, workspace=state)
 
     def _lies_at(self, record: model.Record, wanted: model.Desired) -> str | None:
         """Look under the names that the product has or had, then under all that are accounted."""

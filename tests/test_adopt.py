@@ -97,6 +97,25 @@ def test_a_folder_of_unknown_files_is_adopted_as_it_is(world: MemoryWorld) -> No
     assert world.record(HEIR).workspace.template_digest == ""
 
 
+def test_no_template_reaches_an_adopted_folder_though_one_was_rendered_there_before(
+    world: MemoryWorld,
+) -> None:
+    world.portal.delete(HEIR)
+    world.portal.put(w.a_producer())
+    world.objects.objects.clear()
+    world.folders.put("sales", "README.md", "mine")
+    world.reconcile(SALES)
+    assert conditions(world, SALES) == ["NotOurs"]
+    adopt(world, SALES)
+    assert conditions(world, SALES) == []
+    world.folders.template["models/new.sql"] = "select 1\n"
+    world.folders.digest = "template-2"
+    world.settle(SALES)
+    assert world.file("sales", "models/new.sql") is None
+    assert world.record(SALES).workspace.template_digest == ""
+    assert world.file("sales", "README.md") == "mine"
+
+
 def test_objects_that_nobody_owns_are_adopted(world: MemoryWorld) -> None:
     del world.objects.objects[".provisioner/owners/sales.json"]
     world.reconcile(HEIR)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import errno
 import io
 import json
@@ -36,6 +37,12 @@ _UNREADABLE: dict[str, object] = {
     "released_at": None,
     "sealed": None,
 }
+_PORT = model.SeenPort(
+    port_id=b.ORDERS, producer=SALES, producer_namespace="sales", port_namespace="orders"
+)
+_SEEN = dataclasses.replace(
+    _PORT, state=model.PortState.UNREADABLE, why="it is no JSON", read_at=b.NOW, changed_at=b.NOW
+)
 Command = Callable[..., Result]
 
 
@@ -65,6 +72,8 @@ def fill(url: str) -> None:
         assert lease is not None
         held.records.save(opened_store.record(), lease)
         held.links.replace(SALES, [b.a_link(valid_until=b.TODAY)], lease)
+        held.contracts.register(SALES, [_PORT], lease, seen_before=b.NOW)
+        held.contracts.save([_SEEN], ())
         for wish in (model.Ask.ROTATE, model.Ask.PURGE):
             held.asks.ask([SALES], wish)
         for flag in ("mass_deletion", "deletions_confirmed"):
@@ -80,6 +89,7 @@ def check_restored(url: str) -> None:
         assert held.records.load(SALES) == revival.mark(before)
         assert held.records.digests() == {SALES: ""}
         assert held.links.consumers(b.ORDERS) == {SALES}
+        assert held.contracts.of_producer(SALES) == (_SEEN,)
         assert set(held.asks.of(SALES)) == {model.Ask.ROTATE}
         flags = {name: held.flags.get(name) for name in ("mass_deletion", "resync_wanted")}
         assert flags == {"mass_deletion": "yes", "resync_wanted": "yes"}

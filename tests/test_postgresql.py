@@ -253,6 +253,35 @@ def test_a_wish_can_be_forgotten_while_it_is_asked_again(url: str) -> None:
     assert raised == []
 
 
+def test_ports_are_looked_at_while_their_producer_is_reconciled(url: str) -> None:
+    seen = [
+        model.SeenPort(
+            port_id=f"port-{number:02}",
+            producer=A,
+            producer_namespace="sales",
+            port_namespace=f"p{number}",
+            read_at=opened_store.now(),
+        )
+        for number in range(30)
+    ]
+    later = opened_store.now() + timedelta(hours=1)
+    with replica(url) as (one, first), replica(url) as (two, _):
+        first.touch([A], EVENT)
+        lease = leased(first)
+        one.contracts.register(A, seen, lease, seen_before=later)
+
+        def claim_and_save() -> None:
+            two.contracts.claim(limit=30, turn=lambda *_: later)
+            two.contracts.save(seen, ())
+
+        raised = _at_once(
+            lambda: one.contracts.register(A, seen[::-1], lease, seen_before=later),
+            claim_and_save,
+            lambda: two.contracts.save(seen[::-1], ()),
+        )
+    assert raised == []
+
+
 def test_replicas_that_prune_together_drop_everything_once(url: str) -> None:
     with replica(url) as (one, _), replica(url) as (two, _):
         one.inbox.accept([opened_store.delivery(A) for _ in range(50)])

@@ -158,6 +158,23 @@ def test_an_earlier_prefix_stays_until_the_grace_of_old_keys_is_over(world: Memo
     assert (next_at - world.clock()).total_seconds() <= GRACE_SECONDS
 
 
+@pytest.mark.parametrize("ending", ["archived", "deleted"])
+def test_a_grace_that_ends_while_the_product_rests_queues_it_once(
+    world: MemoryWorld, ending: str
+) -> None:
+    del world.objects.objects[DATA]
+    rename(world, "sales-eu")
+    world.settle(SALES)
+    if ending == "archived":
+        world.portal.change(SALES, status=model.ProductStatus.ARCHIVED)
+    else:
+        world.portal.delete(SALES)
+    world.settle(SALES)
+    world.clock.advance(GRACE_SECONDS + 1)
+    world.settle(SALES)
+    assert world.record(SALES).next_at is None
+
+
 def test_what_is_written_while_a_prefix_is_given_up_opens_it_again(world: MemoryWorld) -> None:
     del world.objects.objects[DATA]
     rename(world, "sales-eu")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import stat
 from collections.abc import Iterator
 from datetime import timedelta
@@ -211,6 +212,29 @@ def test_a_namespace_never_leads_out_of_the_pattern() -> None:
         remote.url("../admin")
 
 
+def test_a_remote_that_hangs_holds_up_one_push_and_not_every_products(
+    output: Path, template: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(repository, "_PUSH_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        remote = repository.Remote(pattern=f"{address}/{{namespace}}.git")
+        make(output, template, remote)
+        moments = iter((0.0, 30.0, 31.0, 331.0, 361.0))
+        remotes = repository.GitRemotes(output=output, remote=remote, clock=lambda: next(moments))
+        for reached in (True, False, True):
+            with pytest.raises(errors.RemoteRefused):
+                remotes.push("sales", _ID)
+            try:
+                silent.accept()[0].close()
+            except BlockingIOError:
+                assert not reached
+            else:
+                assert reached
+        assert remotes.waits(_ID)
+
+
 # --- the step
 
 
@@ -265,3 +289,14 @@ def test_a_product_that_goes_pushes_nothing() -> None:
     wanted = model.Desired(key=model.Key.product(b.SALES), phase=model.Phase.GONE, product=None)
     record = step.observe(model.Record(key=wanted.key, namespace="sales"), wanted)
     assert step.plan(wanted, record, b.NOW) == ()
+
+
+@pytest.mark.parametrize("phase", [model.Phase.ARCHIVED, model.Phase.GONE])
+def test_a_product_at_rest_is_not_queued_again_for_a_push_that_failed(phase: model.Phase) -> None:
+    """A moment that has passed and that no run moves on would queue it every second."""
+    step = repository_step.RepositoryStep(RecordingRepositories(refusals=0), jitter=lambda: 1.0)
+    wanted = model.Desired(key=model.Key.product(b.SALES), phase=phase, product=b.a_product())
+    failed = model.RepositoryState(unpushed=True, attempts=1, again_at=b.NOW)
+    record = model.Record(key=wanted.key, namespace="sales", repository=failed)
+    assert step.plan(wanted, step.observe(record, wanted), b.NOW) == ()
+    assert step.next_at(wanted, record) is None

@@ -387,10 +387,13 @@ def test_a_wish_to_kill_leaked_keys_is_heard_again_although_the_portal_is_away()
     leaked = keys_of(world, MARKETING)
     world.store.restore(world.store.backup())
     world.portal.failure = errors.PortalUnavailable("no answer")
+    since = world.record(MARKETING).access
     world.reconcile(MARKETING)
     assert keys_of(world, MARKETING) & leaked == set()
+    assert world.record(MARKETING).access == since != model.AccessLog()
     world.portal.failure = None
     world.settle(MARKETING)
+    assert world.record(MARKETING).access == since
     published = world.published_key("marketing")
     assert published is not None
     assert world.issuer.knows(published)

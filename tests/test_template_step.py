@@ -155,6 +155,37 @@ def test_a_store_that_forgot_a_workspace_learns_its_version_from_the_folder() ->
     assert upgrade.before == "template-1"
 
 
+def test_a_store_that_forgot_a_workspace_learns_its_conflicts_from_the_folder() -> None:
+    world = _world()
+    world.folders.put("sales", "a.sql", "mine\n")
+    _improve(world)
+    world.settle(SALES)
+    world.store.records._state.records.clear()
+    world.settle(SALES)
+    assert world.record(SALES).workspace.conflicts == ("a.sql",)
+    assert _standing(world) is template.Standing.CONFLICTS
+
+
+def test_a_store_that_was_brought_back_learns_what_the_folder_became_since() -> None:
+    world = _world()
+    backup = world.store.backup()
+    _improve(world)
+    world.settle(SALES)
+    assert world.file("sales", "a.sql") == "new\n"
+    world.folders.put("sales", "a.sql", "mine\n")
+    _improve(world, "newer\n")
+    world.settle(SALES)
+    world.store.restore(backup)
+    world.folders.digest = "template-1"
+    world.folders.template["a.sql"] = "old\n"  # the template was brought back as well
+    world.reconcile(SALES)
+    world.settle(SALES)
+    (upgrade,) = world.record(SALES).workspace.upgrades
+    assert (upgrade.before, upgrade.after) == (plan.digest("newer\n")[:12], "template-1")
+    assert world.file("sales", "a.sql.template-new") == "old\n"
+    assert world.record(SALES).workspace.conflicts == ("a.sql",)
+
+
 def test_only_so_much_history_is_kept() -> None:
     world = _world()
     for number in range(13):

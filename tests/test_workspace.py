@@ -24,7 +24,7 @@ _FILES = ports.OwnedFiles(
     plain={
         "ports.json": "{}\n",
         "INPUTS.md": "# Inputs\n",
-        "external_models/upstream.yaml": "[]\n",
+        "external_models/upstream.yaml": "# Ours.\n[]\n",
     },
     secret={".aws/config": "[a]\n", ".aws/credentials": "[b]\n", ".env": "KEY=1\n"},
 )
@@ -32,7 +32,7 @@ _ROTATED = ports.OwnedFiles(
     plain={
         "ports.json": '{"a": 1}\n',
         "INPUTS.md": "# More\n",
-        "external_models/upstream.yaml": "- name: upstream.a\n",
+        "external_models/upstream.yaml": "# Ours.\n- name: upstream.a\n",
     },
     secret={".aws/config": "[c]\n", ".aws/credentials": "[d]\n", ".env": "KEY=2\n"},
 )
@@ -289,6 +289,22 @@ def test_what_the_user_keeps_beside_our_models_stays_as_it_is(output: Path, temp
     assert (folder / "mine.yaml").read_text() == "[]"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o775
     assert kept.published("sales", _ROTATED)
+
+
+def test_a_file_that_the_user_had_before_ours_had_its_name_is_set_aside(
+    output: Path, template: Path
+) -> None:
+    kept = _kept(output, template)
+    kept.create(_spec(), _FILES)
+    folder = output / "sales/external_models"
+    (folder / "upstream.yaml").write_text("- name: mine\n")
+
+    kept.publish("sales", _ID, _FILES)
+    kept.publish("sales", _ID, _ROTATED)  # what is ours is replaced
+
+    assert kept.published("sales", _ROTATED)
+    (aside,) = folder.glob("upstream.yaml.found-*")
+    assert aside.read_text() == "- name: mine\n"
 
 
 def test_what_the_user_keeps_beside_our_secrets_stays(output: Path, template: Path) -> None:

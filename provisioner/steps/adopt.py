@@ -13,6 +13,7 @@ from datetime import datetime
 
 from provisioner import errors, model, names, ports
 from provisioner.steps import protocol
+from provisioner.steps import workspace as workspace_step
 
 ADOPT = "adopt"
 _PREFIX, _FOLDER = "adopt-prefix", "adopt-folder"
@@ -78,7 +79,10 @@ class AdoptStep:
             self._store.adopt(namespace, record.key.id)
         if adopts_folder:
             # First: its files are the users', and no template must count as rendered there.
-            run.save(workspace=dataclasses.replace(record.workspace, rendered=True, folder=""))
+            state = workspace_step.brought_to(None, record.workspace, run.now())
+            run.save(
+                workspace=dataclasses.replace(state, folder="", conflicts=(), resolved=()),
+            )
             with self._workspaces.held(record.key.id):
                 run.confirm()
                 run.effect(_FOLDER)

@@ -146,7 +146,9 @@ class RenameStep:
         return record.namespace if moved else before or record.namespace
 
     def next_at(self, desired: model.Desired, record: model.Record) -> datetime | None:
-        """Return when the grace of an earlier prefix ends that was seen empty."""
+        """Return when the grace of an earlier prefix ends that was seen empty, while it lives."""
+        if desired.phase is not model.Phase.ACTIVE:
+            return None
         wanted = desired.product.namespace if desired.product else ""
         ends = [
             each.kept_until

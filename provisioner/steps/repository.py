@@ -70,5 +70,6 @@ class RepositoryStep:
         run.save(repository=model.RepositoryState())
 
     def next_at(self, desired: model.Desired, record: model.Record) -> datetime | None:
-        """Return when to try again."""
-        return record.repository.again_at if record.repository.unpushed else None
+        """Return when to try again; never for what is at rest, whose moment would pass for ever."""
+        waits = record.repository.unpushed and desired.phase is model.Phase.ACTIVE
+        return record.repository.again_at if waits else None

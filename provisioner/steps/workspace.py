@@ -204,6 +204,11 @@ class WorkspaceStep:
             # A folder that was there already, and lost to the store, may be of an older version.
             version = self._workspaces.version(record.key.id)
             state = brought_to(version, state, run.now())
+            if version:
+                found = self._workspaces.conflicts(record.namespace, record.key.id)
+                state = dataclasses.replace(
+                    state, conflicts=tuple(sorted((*found.unresolved, *found.resolved)))
+                )
             run.record = dataclasses.replace(
                 run.record, repository=model.RepositoryState(unpushed=self._pushes)
             )

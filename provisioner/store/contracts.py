@@ -115,9 +115,16 @@ class SqlContracts:
 
 
 def _places(connection: sqlalchemy.Connection, producer: model.Key) -> dict[str, str]:
-    """Read where the ports of a producer lie."""
-    statement = select(_contracts.c.port_id, _contracts.c.place).where(
-        _contracts.c.producer == str(producer)
+    """Read where the ports of a producer lie, and hold them all.
+
+    In the one order that `save` has too: what is changed of several of them afterwards comes in
+    any, and two replicas would wait for each other.
+    """
+    statement = (
+        select(_contracts.c.port_id, _contracts.c.place)
+        .where(_contracts.c.producer == str(producer))
+        .order_by(_contracts.c.port_id)
+        .with_for_update()
     )
     return {row.port_id: row.place for row in connection.execute(statement)}
 

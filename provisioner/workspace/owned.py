@@ -52,6 +52,8 @@ def _put(workspace: ground.Tree, path: str, data: bytes, mode: int) -> None:
     Any other stays as it is, with whatever rights and files the user gave it.
     """
     folder = path.rpartition("/")[0]
+    if folder not in ("", KEYS):
+        _spare(workspace, path, data)
     try:
         workspace.write(path, data, mode)
     except (FileNotFoundError, PermissionError, ground.ChangedByUser):
@@ -60,6 +62,17 @@ def _put(workspace: ground.Tree, path: str, data: bytes, mode: int) -> None:
         with workspace.make_folder(folder, _SHARED_FOLDER):
             pass
         workspace.write(path, data, mode)
+
+
+def _spare(workspace: ground.Tree, path: str, data: bytes) -> None:
+    """Set a user's file aside that lies in a folder of theirs where ours goes.
+
+    Every file of ours there begins with the line that says so.
+    """
+    with contextlib.suppress(ground.ChangedByUser):  # a link is replaced, as everywhere
+        there = workspace.read(path)
+        if there is not None and not there.data.startswith(data.partition(b"\n")[0]):
+            workspace.set_aside(path)
 
 
 def _folders(files: ports.OwnedFiles) -> set[str]:

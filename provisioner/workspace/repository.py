@@ -17,7 +17,8 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -37,6 +38,9 @@ _IGNORED = "# Keys are never committed, whatever .gitignore says.\n.env*\n.aws/\
 _OPEN, _CLOSED, _PLAIN = 0o755, 0o700, 0o644
 _PUSH_SECONDS = 30.0
 _MAKE_SECONDS = 60.0
+_LONG_SECONDS = 8.0
+"""A push that fails after so long was waited for: others would hold up their workers, too."""
+_LEFT_ALONE_SECONDS = 300.0
 
 _MEANINGS = (
     ("rejected", "the remote has another history"),
@@ -165,9 +169,13 @@ def _quoted(path: str) -> str:
 class GitRemotes:
     """Push first commits; what waits lies in the output folder, in the part that is ours alone."""
 
-    def __init__(self, *, output: Path, remote: Remote | None) -> None:
+    def __init__(
+        self, *, output: Path, remote: Remote | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         self._output = output.absolute()
         self._remote = remote
+        self._clock = clock
+        self._left_alone_until: float | None = None
 
     def waits(self, product_id: str) -> bool:
         """Tell whether a product's first commit is still to be pushed."""
@@ -188,10 +196,28 @@ class GitRemotes:
             return
         url = self._remote.url(namespace)
         with self._record(product_id) as record:
-            with record.folder(UNPUSHED) as waiting:
+            with record.folder(UNPUSHED) as waiting, self._unless_it_hangs():
                 _push(waiting, url, self._remote.basic_auth)
             record.remove_all(UNPUSHED)
         _log.info("pushed the first commit", namespace=namespace)
+
+    @contextlib.contextmanager
+    def _unless_it_hangs(self) -> Iterator[None]:
+        """Leave a remote that was waited for in vain alone for a while, whoever's turn it is.
+
+        Every product that waits for it would hold a worker for as long, one after another, and
+        no revocation could be carried out meanwhile.
+        """
+        began = self._clock()
+        if self._left_alone_until is not None and began < self._left_alone_until:
+            raise errors.RemoteRefused("the remote did not answer in time a moment ago")
+        try:
+            yield
+        except errors.RemoteRefused:
+            now = self._clock()
+            if now - began >= _LONG_SECONDS:
+                self._left_alone_until = now + _LEFT_ALONE_SECONDS
+            raise
 
     def _record(self, product_id: str) -> ground.Tree:
         with (
