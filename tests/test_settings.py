@@ -700,9 +700,7 @@ def test_what_is_no_plain_git_remote_is_refused(given: str, problems: Any) -> No
 
 
 def test_a_git_remote_needs_git(problems: Any) -> None:
-    (line,) = problems(
-        PROV_GIT_REMOTE="https://git.example/{namespace}", on=machine(git=False)
-    )
+    (line,) = problems(PROV_GIT_REMOTE="https://git.example/{namespace}", on=machine(git=False))
     assert line == "PROV_GIT_REMOTE: expects the program git on this machine"
 
 

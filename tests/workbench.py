@@ -104,8 +104,8 @@ def shell(tmp_path_factory: pytest.TempPathFactory, extensions: Path) -> Iterato
         for scheme in ("http", "https", "all"):
             environ[f"{scheme}_proxy"] = environ[f"{scheme.upper()}_PROXY"] = address
         shell = Shell(environ=environ, proxy=proxy)
-        if os.environ.get("TEST_EVERYTHING"):
+        if not warm.wanted():
             yield shell
             return
-        with warm.stubs(tmp_path_factory.mktemp("stubs"), environ) as stubs:
+        with warm.stubs(tmp_path_factory.mktemp("stubs"), environ, "sqlmesh") as stubs:
             yield shell.with_environ(PATH=f"{stubs}:{environ['PATH']}")
