@@ -6,6 +6,7 @@ does not carry does not hold; an explicit Deny wins. What it does not know, it r
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -50,6 +51,7 @@ def _listed(value: str | list[str]) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
 
 
+@functools.lru_cache(maxsize=100_000)  # tests ask the same again for every action and form
 def matches(pattern: str, text: str) -> bool:
     """Tell whether a pattern with `*` and `?` matches a whole text, by backtracking to a star."""
     if "${" in pattern:

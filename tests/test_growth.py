@@ -18,7 +18,7 @@ from provisioner.seal import Seal
 from provisioner.store import schema
 from tests import memory_store
 
-_DELIVERIES = 60
+_DELIVERIES = 24
 _DAYS_KEPT = 30
 
 

@@ -18,6 +18,7 @@ import boto3
 import duckdb
 import pytest
 
+from tests import warm
 from tests.rendered import BUCKET, Shell, Storage
 
 S3_SERVER = """
@@ -102,4 +103,9 @@ def shell(tmp_path_factory: pytest.TempPathFactory, extensions: Path) -> Iterato
         }
         for scheme in ("http", "https", "all"):
             environ[f"{scheme}_proxy"] = environ[f"{scheme.upper()}_PROXY"] = address
-        yield Shell(environ=environ, proxy=proxy)
+        shell = Shell(environ=environ, proxy=proxy)
+        if not warm.wanted():
+            yield shell
+            return
+        with warm.stubs(tmp_path_factory.mktemp("stubs"), environ, "sqlmesh") as stubs:
+            yield shell.with_environ(PATH=f"{stubs}:{environ['PATH']}")

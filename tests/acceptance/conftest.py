@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from provisioner.demo import embedded_s3
+from tests import warm
 from tests.acceptance import stand as stands
 
 
@@ -15,6 +17,23 @@ from tests.acceptance import stand as stands
 def s3() -> Iterator[embedded_s3.EmbeddedS3]:
     with embedded_s3.EmbeddedS3() as running:
         yield running
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Let stands run commands without importing everything anew."""
+    if not warm.wanted():
+        yield
+        return
+    home, folder = tmp_path_factory.mktemp("home"), tmp_path_factory.mktemp("stubs")
+    environ = {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(home),
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    with warm.stubs(folder, environ, "provisioner"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(stands.Stand, "python", str(folder / "python"))
+        yield
 
 
 @pytest.fixture

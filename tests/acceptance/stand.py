@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import httpx
 
@@ -35,6 +35,9 @@ class Engine(Protocol):
 
 class Stand:
     """One portal, one bucket, one folder; the service is started and killed as tests like."""
+
+    python: ClassVar[str] = sys.executable
+    """What runs commands; the service itself is always started anew."""
 
     def __init__(
         self,
@@ -83,7 +86,7 @@ class Stand:
     def run(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
         """Run a command to its end."""
         return subprocess.run(
-            [sys.executable, "-m", *arguments],
+            [self.python, "-m", *arguments],
             cwd=self.folder,
             env=self.environment(**changes),
             capture_output=True,

@@ -30,6 +30,7 @@ _MESSAGE = {
 _LONGEST_SECONDS = 4.0
 """The portal waits five seconds for an answer."""
 _MIB = 1024 * 1024
+_LONG = pytest.mark.torture
 
 
 def deliver(port: int, request: bytes) -> tuple[bytes, float]:
@@ -65,9 +66,16 @@ def few_files(most: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    "address", ["127.0.0.2", "127.0.0.1"], ids=["elsewhere", "the portal's own address"]
+    ("address", "seconds"),
+    [
+        pytest.param("127.0.0.1", 2, id="the portal's own address"),
+        pytest.param("127.0.0.1", 6, id="the portal's own address, long", marks=_LONG),
+        pytest.param("127.0.0.2", 6, id="elsewhere, long", marks=_LONG),
+    ],
 )
-def test_honest_deliveries_are_answered_whatever_else_arrives(stand: Stand, address: str) -> None:
+def test_honest_deliveries_are_answered_whatever_else_arrives(
+    stand: Stand, address: str, seconds: int
+) -> None:
     request = world.World.request(_MESSAGE, webhooks.sign(stands.SECRET, _MESSAGE))
     headers = {"Authorization": f"Bearer {stands.ADMIN_TOKEN}"}
     answers = []
@@ -76,7 +84,7 @@ def test_honest_deliveries_are_answered_whatever_else_arrives(stand: Stand, addr
             process = stack.enter_context(stand.service())
         assert deliver(stand.port, request)[0] == b"200"
         before, open_before = memory(process), open_files(process)
-        attack = hostile.start(stand.port, connections=1000, seconds=6, address=address)
+        attack = hostile.start(stand.port, connections=1000, seconds=seconds, address=address)
         while attack.poll() is None:
             answers.append(deliver(stand.port, request))
             for path in ("/healthz", "/api/v1/deliveries?limit=1"):

@@ -273,6 +273,7 @@ def test_unfinished_uploads_go_too(engine: engines.Engine) -> None:
     assert [each["Key"] for each in left] == ["sales-eu/big"]
 
 
+@pytest.mark.engine  # a thousand objects take moto six seconds
 def test_more_objects_than_one_batch_holds_go_in_several(engine: engines.Engine) -> None:
     store, bucket = a_store(engine)
     plain = engine.s3()
