@@ -55,7 +55,7 @@ def test_one_process_that_is_killed_twelve_times_owes_nothing_and_leaves_nothing
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.skipif(
     os.environ.get("TEST_EVERYTHING") != "1",
-    reason="not seen to end well within the suite yet: TEST_EVERYTHING=1, or scripts/bench --torture",
+    reason="not seen to end well in the suite yet: TEST_EVERYTHING=1, or scripts/bench --torture",
 )
 def test_three_replicas_of_which_eight_are_killed_and_one_is_frozen_owe_nothing(
     tmp_path: Path,

@@ -135,6 +135,8 @@ def _of_folder(place: Place, record: model.Record, *, was_renamed: bool) -> Fact
 def _text(path: Path, place: Place) -> Any:
     text = path.read_text().replace(str(place.products), "PRODUCTS")
     text = _SECRET.sub(r"\1\2", _PLACE.sub("HERE", text))
+    if path.name == "upstream.yaml":
+        return text.count("- name: ")  # names once given stay, whatever the producer is called now
     if path.name == "ports.json":
         listed = json.loads(text)
         names = [row.pop("name") for row in listed["inputs"]]
