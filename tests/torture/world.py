@@ -142,8 +142,8 @@ def _text(path: Path, place: Place) -> Any:
         names = [row.pop("name") for row in listed["inputs"]]
         assert len(set(names)) == len(names), names
         return {**listed, "inputs": sorted(map(_plain, listed["inputs"]))}
-    if path.name == "INPUTS.md":  # says what ports.json says, under names that are history
-        return len(text.splitlines())
+    if path.name == "INPUTS.md":  # what ports.json says, under names and with ends that are history
+        return text.split("\n", 1)[0]
     return text
 
 
