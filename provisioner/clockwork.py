@@ -67,7 +67,7 @@ class Timers:
 class Alone:
     """Have every turn: nobody else serves this store."""
 
-    def take(self, name: str, *, urgent: bool = False) -> bool:
+    def take(self, name: str, *, urgent: bool = False, since_seconds: float | None = None) -> bool:
         """Take it."""
         return True
 
@@ -81,7 +81,8 @@ class Alone:
 class ResyncTimer:
     """Resync at the start, periodically, and whenever somebody asks for it.
 
-    Of several replicas one does, when it is due for all of them together: a start is none.
+    Of several replicas one does, when it is due for all of them together. A start makes it due,
+    for nobody may have heard what came before, unless another has resynced since.
     """
 
     def __init__(
@@ -100,6 +101,7 @@ class ResyncTimer:
         self._every = timedelta(seconds=every_seconds)
         self._next_at: datetime | None = None
         self._failures = 0
+        self._started_at = clock()
         self.begun = False
 
     def tick(self) -> bool:
@@ -109,7 +111,8 @@ class ResyncTimer:
         if not wanted and self._next_at is not None and now < self._next_at:
             return False
         self.begun = True  # here, or where somebody else has the turn
-        if not self._turns.take(_RESYNC, urgent=wanted):
+        here_for = (now - self._started_at).total_seconds()
+        if not self._turns.take(_RESYNC, urgent=wanted, since_seconds=here_for):
             self._next_at = now + min(self._every, _LOOK_EVERY)
             return False
         again = None

@@ -50,6 +50,19 @@ class _Row:
         self.token = self.leased_until = self.again = None
 
 
+@dataclass(kw_only=True)
+class Turn:
+    """What one of all does at a time."""
+
+    due_at: datetime
+    owner: object | None = None
+    held_until: datetime = field(init=False)
+    taken_at: datetime | None = None
+
+    def __post_init__(self) -> None:
+        self.held_until = self.due_at
+
+
 class State:
     """All that the doubles share."""
 
@@ -63,7 +76,7 @@ class State:
         self.asks: dict[tuple[model.Key, model.Ask], datetime] = {}
         self.links: dict[model.Key, tuple[model.Link, ...]] = {}
         self.flags: dict[str, str] = {}
-        self.turns: dict[str, tuple[object | None, datetime, datetime]] = {}
+        self.turns: dict[str, Turn] = {}
         self.deliveries: list[Mapping[str, Any]] = []
         self.outcomes: list[tuple[model.Key, Mapping[str, Any]]] = []
 

@@ -196,28 +196,33 @@ class MemoryTurns:
         self._state = state
         self._held: set[str] = set()
 
-    def take(self, name: str, *, urgent: bool = False) -> bool:
-        now, turns = self._state.clock(), self._state.turns
-        owner, held_until, due_at = turns.get(name, (None, now, now))
-        if (owner is not None and held_until > now) or (due_at > now and not urgent):
+    def take(self, name: str, *, urgent: bool = False, since_seconds: float | None = None) -> bool:
+        now = self._state.clock()
+        turn = self._state.turns.setdefault(name, memory_queue.Turn(due_at=now))
+        stale = since_seconds is not None and (
+            turn.taken_at is None or turn.taken_at < now - timedelta(seconds=since_seconds)
+        )
+        died = turn.owner is not None and turn.held_until <= now
+        due = urgent or stale or turn.due_at <= now
+        if not died and (turn.owner is not None or not due):
             return False
-        turns[name] = (self, now + timedelta(seconds=30), due_at)
+        turn.owner, turn.held_until, turn.taken_at = self, now + timedelta(seconds=30), now
         self._held.add(name)
         return True
 
     def keep(self) -> None:
-        now, turns = self._state.clock(), self._state.turns
         for name in self._held:
-            if turns[name][0] is self:
-                turns[name] = (self, now + timedelta(seconds=30), turns[name][2])
+            turn = self._state.turns[name]
+            if turn.owner is self:
+                turn.held_until = self._state.clock() + timedelta(seconds=30)
 
     def end(self, name: str, *, again_seconds: float | None) -> None:
-        now, turns = self._state.clock(), self._state.turns
         self._held.discard(name)
-        owner, _, due_at = turns[name]
-        if owner is self:
-            again = due_at if again_seconds is None else now + timedelta(seconds=again_seconds)
-            turns[name] = (None, now, again)
+        turn = self._state.turns[name]
+        if turn.owner is self:
+            turn.owner = None
+            if again_seconds is not None:
+                turn.due_at = self._state.clock() + timedelta(seconds=again_seconds)
 
 
 class MemoryHistory:

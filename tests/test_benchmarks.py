@@ -15,6 +15,8 @@ from provisioner import standard_webhooks
 from provisioner.demo.portal import webhooks
 from tests.webhook_sink import WebhookSink
 
+pytest_plugins = ["tests.database_server"]
+
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = (
     "idle product create",
@@ -61,8 +63,9 @@ def test_the_benchmarks_run_and_show_every_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.torture
-def test_growth_is_shown_by_the_number_of_products() -> None:
-    said = run("--products", "3,6")
+@pytest.mark.usefixtures("postgresql")  # another is started; this one says where there is none
+def test_growth_is_shown_by_the_number_of_products_over_a_restart_on_postgresql() -> None:
+    said = run("--store", "postgresql", "--products", "3,6")
     assert "| what | bar | 3 | 6 |" in said
     assert "idle product create, p50" in said
 

@@ -171,8 +171,36 @@ def test_of_several_replicas_one_resyncs_a_period() -> None:
     assert tick() == 1
     resync.request(world.store.flags)
     assert tick() == 1
-    replicas.append(world.replica())  # a start is no reason to compare everything again
     assert tick() == 0
+
+
+def test_a_start_resyncs_unless_another_has_since() -> None:
+    """While nobody served, nobody heard; that it was not due yet would be no comfort."""
+    world = World()
+    assert world.replica().tick()
+    world.clock.advance(20)
+    both = [world.replica(), world.replica()]
+    assert [each.tick() for each in both] == [True, False]
+    assert all(each.begun for each in both)
+    world.clock.advance(6)
+    assert not any(each.tick() for each in both)
+
+
+def test_a_start_waits_for_a_resync_that_began_before_it() -> None:
+    world = World()
+    late: list[clockwork.ResyncTimer] = []
+
+    def start_another() -> None:
+        if not late:
+            world.clock.advance(1)
+            late.append(world.replica())
+            assert not late[0].tick()
+
+    world.run = start_another  # type: ignore[method-assign]
+    assert world.replica().tick()
+    world.clock.advance(6)
+    assert late[0].tick()
+    assert not late[0].tick()
 
 
 class Died(BaseException):

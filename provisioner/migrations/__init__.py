@@ -16,7 +16,7 @@ from provisioner import errors
 if TYPE_CHECKING:
     from alembic import config
 
-HEAD = "0004"
+HEAD = "0005"
 
 
 def current(connection: sqlalchemy.Connection) -> str | None:

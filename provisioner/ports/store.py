@@ -176,8 +176,11 @@ class Flags(Protocol):
 class Turns(Protocol):
     """Let one of all who serve a store do what is done once for all, when it is due."""
 
-    def take(self, name: str, *, urgent: bool = False) -> bool:
-        """Take a turn that is due, or urgent, and that nobody has."""
+    def take(self, name: str, *, urgent: bool = False, since_seconds: float | None = None) -> bool:
+        """Take a turn that is due, or urgent, and that nobody has.
+
+        It is due as well where nobody has taken it for so many seconds, or whoever had it died.
+        """
 
     def keep(self) -> None:
         """Extend the turns that this process has: whoever does not is replaced."""

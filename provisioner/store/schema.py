@@ -170,6 +170,7 @@ turns = Table(
     Column("token", Text),
     Column("held_until", Moment),
     Column("due_at", Moment),
+    Column("taken_at", Moment),
 )
 
 flags = Table(

@@ -1,8 +1,8 @@
 """Let one replica at a time do what is done once for all, and not more often than it is due.
 
 A turn is held like a lease: by a token and an end in its row, by the database's clock, extended
-while its holder lives. Whoever dies in the middle is replaced half a minute later, for until it
-is ended a turn stays due.
+while its holder lives. Whoever dies in the middle is replaced half a minute later, for a turn
+that was never ended is due.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import secrets
 from datetime import timedelta
 
-from sqlalchemy import and_, or_, update
+from sqlalchemy import and_, or_, true, update
 
 from provisioner.store import database, schema
 
@@ -26,18 +26,21 @@ class SqlTurns:
         self._token = secrets.token_hex(16)
         self._held: frozenset[str] = frozenset()
 
-    def take(self, name: str, *, urgent: bool = False) -> bool:
+    def take(self, name: str, *, urgent: bool = False, since_seconds: float | None = None) -> bool:
         """Take a turn that is due, or urgent, and that nobody has."""
         with self._database.writing() as connection:
             now = self._database.now(connection)
             new = database.insert(connection, _turns).values(name=name)
             connection.execute(new.on_conflict_do_nothing())
-            free = or_(_turns.c.token.is_(None), _turns.c.held_until <= now)
-            due = or_(_turns.c.due_at.is_(None), _turns.c.due_at <= now)
+            due = [true()] if urgent else [_turns.c.due_at.is_(None), _turns.c.due_at <= now]
+            if since_seconds is not None:
+                before = now - timedelta(seconds=since_seconds)
+                due += [_turns.c.taken_at.is_(None), _turns.c.taken_at < before]
+            died = _turns.c.held_until <= now
             taking = (
                 update(_turns)
-                .where(_turns.c.name == name, free, *(() if urgent else (due,)))
-                .values(token=self._token, held_until=now + _HELD_FOR)
+                .where(_turns.c.name == name, or_(died, and_(_turns.c.token.is_(None), or_(*due))))
+                .values(token=self._token, held_until=now + _HELD_FOR, taken_at=now)
             )
             taken = connection.execute(taking).rowcount > 0
         if taken:

@@ -937,6 +937,30 @@ def test_one_of_all_has_a_turn_when_it_is_due(world: World) -> None:
     assert second.take("resync")
 
 
+def test_a_turn_is_due_for_whoever_has_seen_nobody_take_it(world: World) -> None:
+    first, second = world.turns(), world.turns()
+    assert first.take("resync", since_seconds=0)
+    assert not second.take("resync", since_seconds=0)
+    first.end("resync", again_seconds=180)
+    world.clock.advance(10)
+    assert not second.take("resync", since_seconds=10)
+    assert second.take("resync", since_seconds=9)
+    second.end("resync", again_seconds=180)
+    assert not first.take("resync", since_seconds=1)
+    assert not first.take("resync")
+
+
+def test_a_turn_that_was_never_ended_is_due_whyever_it_was_taken(world: World) -> None:
+    dead, living = world.turns(), world.turns()
+    assert dead.take("resync")
+    dead.end("resync", again_seconds=180)
+    assert dead.take("resync", urgent=True)
+    world.clock.advance(29)
+    assert not living.take("resync")
+    world.clock.advance(1)
+    assert living.take("resync")
+
+
 def test_who_does_not_keep_a_turn_is_replaced_and_cannot_end_it(world: World) -> None:
     dead, living, third = world.turns(), world.turns(), world.turns()
     third.keep()
