@@ -39,7 +39,7 @@ def watched(*folders: Path) -> Iterator[list[str]]:
 
     def watch() -> None:
         teams = [consumer.Workspace(folder) for folder in folders]
-        while not ended.wait(0.1):
+        while not ended.wait(0.02):
             failed.extend(team.name for team in teams if not works(team))
 
     thread = threading.Thread(target=watch)

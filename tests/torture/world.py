@@ -7,7 +7,9 @@ What may differ is left out, and nothing else:
 * key pairs and whatever counts how often they were made; what people wrote into prefixes;
 * the addresses of this run, and where its folders lie;
 * names that are history: a principal's (after a rename it keeps the first one; its id is compared)
-  and an input's (once given it stays, whatever its producer is called now);
+  and an input's (once given it stays, whatever its producer is called now: the port is compared);
+* what else is history by nature: since when a port may be read, access that ended, what was last
+  seen of a port, and when nobody has looked yet;
 * digests, which say that the portal's own address or finalizer is another (the portal's own
   entries are compared beside this), and whether the finalizer is ours: a lost store finds it there;
 * what was rendered for a product under an earlier name: it is the users' by then;
@@ -18,10 +20,12 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+
+import yaml
 
 from provisioner import assembly, model
 from tests import engines
@@ -29,7 +33,19 @@ from tests import engines
 _ID = re.compile(r"dp-.*-([0-9a-f]{8})(?:\.g\d+)?")
 _PLACE = re.compile(r"127\.0\.0\.1:\d+")
 _SECRET = re.compile(r"(?m)^(S3_ACCESS_KEY|S3_SECRET_KEY|aws_\w+key\w*)( ?= ?).*$")
-_OURS = frozenset({".env", ".aws/config", ".aws/credentials", "ports.json"})
+_OURS = frozenset(
+    {
+        ".env",
+        ".aws/config",
+        ".aws/credentials",
+        "ports.json",
+        "INPUTS.md",
+        "external_models/upstream.yaml",
+    }
+)
+_ENDED = "Access that ended"
+_CELLS_OF_AN_INPUT, _SINCE = 9, 5
+"""Of a row of `INPUTS.md`, between and beside its bars."""
 _PROBE = ".provisioner-probe-"
 _NAMED = ".Rproj"
 """A file that is called like the product was when it was rendered."""
@@ -125,26 +141,48 @@ def _of_folder(place: Place, record: model.Record, *, was_renamed: bool) -> Fact
     found = {path for path in found if ".git" not in path.split("/")}
     whole = sorted(each for each in found if not each.endswith(_NAMED))
     facts: Facts = {f"files of {record.key}": (whole, len(found))}
+    inputs = _inputs(folder / "ports.json") if found else {}
     for name in sorted(found):
         path = folder / name
         if path.is_file() and (name in _OURS or not was_renamed):
-            facts[f"{record.key} {name}"] = _text(path, place)
+            facts[f"{record.key} {name}"] = _text(path, place, inputs)
     return facts
 
 
-def _text(path: Path, place: Place) -> Any:
+def _inputs(listing: Path) -> dict[str, str]:
+    """Return what each input's name stands for."""
+    rows = json.loads(listing.read_text())["inputs"]
+    found = {f"upstream.{row['name']}": f"{row['producer']}/{row['port']}" for row in rows}
+    assert len(found) == len(rows), rows
+    return found
+
+
+def _text(path: Path, place: Place, inputs: Mapping[str, str]) -> Any:
     text = path.read_text().replace(str(place.products), "PRODUCTS")
     text = _SECRET.sub(r"\1\2", _PLACE.sub("HERE", text))
-    if path.name == "upstream.yaml":
-        return text.count("- name: ")  # names once given stay, whatever the producer is called now
     if path.name == "ports.json":
         listed = json.loads(text)
-        names = [row.pop("name") for row in listed["inputs"]]
-        assert len(set(names)) == len(names), names
-        return {**listed, "inputs": sorted(map(_plain, listed["inputs"]))}
-    if path.name == "INPUTS.md":  # what ports.json says, under names and with ends that are history
-        return text.split("\n", 1)[0]
+        rows = [{**row, "name": ""} for row in listed["inputs"]]
+        return {**listed, "inputs": sorted(map(_plain, rows))}
+    if path.name == "upstream.yaml":
+        models = yaml.safe_load(text) or []
+        return sorted(_plain({**each, "name": inputs[each["name"]]}) for each in models)
+    if path.name == "INPUTS.md":
+        return sorted(_without_history(text, inputs))
     return text
+
+
+def _without_history(text: str, inputs: Mapping[str, str]) -> Iterator[str]:
+    """Yield the lines of an `INPUTS.md`, each input's by what its name stands for."""
+    for section in text.split("\n## "):
+        if section.startswith(_ENDED):
+            continue
+        for line in section.splitlines():
+            cells = [inputs.get(each.strip(" `"), each.strip()) for each in line.split("|")]
+            if len(cells) == _CELLS_OF_AN_INPUT:
+                yield " ".join(cells[:_SINCE] + cells[_SINCE + 1 :])
+            else:
+                yield cells[1] if len(cells) > 1 else line
 
 
 def _objects(place: Place, namespaces: set[str]) -> dict[str, str]:
