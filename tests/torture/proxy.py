@@ -25,6 +25,8 @@ _STATUS = re.compile(rb"HTTP/1\.[01] (\d{3})")
 _CONTINUE = b"100"
 _CHUNK = 65536
 _LINGER_SECONDS = 0.5
+_TURNS_TO_CLOSE = 5
+"""Of the loop: to accept, to begin to serve, to abort, to close."""
 
 
 class Fault(enum.StrEnum):
@@ -116,15 +118,19 @@ class Street:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
 
     async def _end(self) -> None:
-        for proxy in self.proxies:
-            await proxy.close()
+        await self._close_all()  # a task cancelled before it began would lose what was accepted
         others = asyncio.all_tasks() - {asyncio.current_task()}
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        for proxy in self.proxies:
-            await proxy.close()  # what was accepted meanwhile
-        await asyncio.sleep(0)  # until every socket is closed
+        await self._close_all()
+
+    async def _close_all(self) -> None:
+        """Close also what is only being accepted, and let the loop get to it."""
+        for _ in range(_TURNS_TO_CLOSE):
+            for proxy in self.proxies:
+                await proxy.close()
+            await asyncio.sleep(0)
 
 
 class Proxy:
@@ -159,8 +165,11 @@ class Proxy:
     async def close(self) -> None:
         """Close the port and every connection; in the loop."""
         if self._server is not None:
-            self._server.close()
-            self._server = None
+            server, self._server = self._server, None
+            for each in server.sockets:
+                asyncio.get_running_loop().remove_reader(each.fileno())
+            await asyncio.sleep(0)  # what was accepted begins: a closed server would lose it
+            server.close()
         for call in tuple(self._calls):
             call.abort()
 
