@@ -34,7 +34,7 @@ _NOT_THE_KEY = frozenset({"500", "503", "InternalError", "ServiceUnavailable", "
 """What an engine answers that is in trouble itself."""
 
 
-def _wait(what: Callable[[], Sequence[str]], seconds: float = _PATIENCE_SECONDS) -> Sequence[str]:
+def wait(what: Callable[[], Sequence[str]], seconds: float = _PATIENCE_SECONDS) -> Sequence[str]:
     """Wait until nothing is left; return what is left when patience ends."""
     ends = time.monotonic() + seconds
     while left := what():
@@ -50,7 +50,7 @@ def _wait(what: Callable[[], Sequence[str]], seconds: float = _PATIENCE_SECONDS)
 def owed(ordeal: Ordeal, result: Result) -> None:
     """See that all that was acknowledged is done, by those that run, without any resync."""
     with ordeal.place() as place:
-        left = _wait(lambda: _queued(place))
+        left = wait(lambda: _queued(place))
         result.wrong += [f"still queued: {each}" for each in left]
         result.wrong += _unreconciled(ordeal, place)
         result.wrong += _forgotten(ordeal, place)
@@ -118,13 +118,13 @@ def peace(ordeal: Ordeal, result: Result) -> None:
     for member in ordeal.members:
         member.wait_ready()
     with ordeal.place() as place:
-        result.wrong += _wait(lambda: _without_resync(ordeal.members, compared))
-        result.wrong += [f"not at rest: {each}" for each in _wait(lambda: _restless(place))]
+        result.wrong += wait(lambda: _without_resync(ordeal.members, compared))
+        result.wrong += [f"not at rest: {each}" for each in wait(lambda: _restless(place))]
         _move_data(ordeal, place)
         for product in ordeal.people.everybody:
             _verify(ordeal.members[0].url, product)
         result.wrong += [
-            f"never at rest: {each}" for each in _wait(lambda: _restless(place, moved=True))
+            f"never at rest: {each}" for each in wait(lambda: _restless(place, moved=True))
         ]
     for member in ordeal.members:
         member.end()

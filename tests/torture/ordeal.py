@@ -181,6 +181,8 @@ class Ordeal:
             member.start()
         for member in self.members:
             member.wait_ready()
+        # Whoever watches needs a key first: under fire it could take to the end.
+        self._result.wrong += final.wait(self._without_a_key)
         weather = Weather(
             self.members,
             *self.moods,
@@ -192,6 +194,11 @@ class Ordeal:
         for mood in self.moods:
             self._result.faults += mood.made
         self._result.faults["refused"] += weather.refusals
+
+    def _without_a_key(self) -> list[str]:
+        """Name steady products whose workspace is not there yet."""
+        firsts = [self.people.names[each][0] for each in self.people.steady]
+        return [each for each in firsts if not (self._stand.products / each / ".env").exists()]
 
     def _kill_all(self) -> None:
         freezes = self._plan.freezes
