@@ -21,6 +21,7 @@ from provisioner import (
     obstacles,
     ports,
     portviews,
+    resync,
     shown,
     signature,
 )
@@ -267,14 +268,9 @@ class _Api:
     async def resync(self, request: requests.Request) -> responses.Response:
         """Ask for a resync, and lift the guard against mass deletion where that is confirmed."""
         confirmed = _flag(request, "confirm_deletions")
-        await asyncio.to_thread(self._ask_for_resync, confirmed)
+        await asyncio.to_thread(resync.request, self._flags, confirm_deletions=confirmed)
         self._wake()
         return answers.as_json({"status": "queued", "deletions_confirmed": confirmed}, 202)
-
-    def _ask_for_resync(self, deletions_confirmed: bool) -> None:
-        if deletions_confirmed:  # first: the resync that is asked for next must see it
-            self._flags.put("deletions_confirmed", "yes")
-        self._flags.put("resync_wanted", "yes")
 
     def _find(self, name: str) -> model.Record | None:
         found = (self._records.load(key) for key in _keys_named(name))

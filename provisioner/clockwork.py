@@ -129,10 +129,10 @@ class ResyncTimer:
                 return None  # another replica has heard it meanwhile
             # Cleared before, not after: who asks meanwhile gets one more.
             self._flags.put(resync.WANTED, None)
-        self._next_at = now + self._every
         try:
             self._run()
         except errors.ReconcileError as error:
+            now = self._clock()  # it may have taken long: a pause is counted from here
             delay = backoff.backoff_seconds(self._failures, jitter=random.random)
             self._failures += 1
             sooner = min(self._every, timedelta(seconds=delay))
@@ -141,4 +141,5 @@ class ResyncTimer:
             self._next_at = now + max(sooner, timedelta(seconds=asked or 0.0))
         else:
             self._failures = 0
-        return (self._next_at - self._clock()).total_seconds()
+            self._next_at = max(now + self._every, self._clock() + _LOOK_EVERY)
+        return max(0.0, (self._next_at - self._clock()).total_seconds())

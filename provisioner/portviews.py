@@ -51,7 +51,9 @@ class PortViews:
         Raise `PermanentError` where it has no such port, or the port has published nothing.
         """
         outputs = self._contracts.of_producer(record.key)
-        wanted = [each for each in outputs if port in (None, each.port_namespace, each.port_id)]
+        wanted = [each for each in outputs if port in (None, each.port_id)]
+        # An id may be some other port's namespace: the id counts.
+        wanted = wanted or [each for each in outputs if each.port_namespace == port]
         if port is not None and not wanted:
             raise errors.PermanentError("the product has no such output port", port=ascii(port))
         found = self._documents(wanted)

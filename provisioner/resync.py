@@ -95,11 +95,25 @@ class Resync:
         going |= self._leaving_explorations(known, explorations)
         guarded = not self._may_release(len(going), len(known), empty=emptied)
         staying = (key for key in sorted(listed) if key not in going)
-        keys = [key for key in staying if self._patiently(key, known, pages)]
-        if not guarded:
-            keys += sorted(going)  # each is confirmed by its own GET in its reconcile
-        self._queue.touch(keys, model.Priority.RESYNC)
-        return Report(listed=len(listed), queued=len(keys), vanished=len(going), guarded=guarded)
+        queued = self._queue_others(staying, known, pages)
+        leaving = [] if guarded else sorted(going)  # each is confirmed by its own GET
+        self._queue.touch(leaving, model.Priority.RESYNC)
+        queued += len(leaving)
+        return Report(listed=len(listed), queued=queued, vanished=len(going), guarded=guarded)
+
+    def _queue_others(
+        self,
+        keys: Iterable[model.Key],
+        known: Mapping[model.Key, str],
+        pages: Mapping[str, model.Product],
+    ) -> int:
+        """Queue what differs; also what was found until the portal failed. Return how many."""
+        found: list[model.Key] = []
+        try:
+            found.extend(key for key in keys if self._patiently(key, known, pages))
+        finally:
+            self._queue.touch(found, model.Priority.RESYNC)
+        return len(found)
 
     def _explorations(self) -> _Listed | None:
         """List explorations, None where the portal does not: products must not wait for that."""
@@ -169,6 +183,10 @@ class Resync:
         except errors.TemporaryError:
             self._portal.products()  # raises where it is not this product alone that fails
             return True
+        except Exception:  # what nobody foresaw of one must not hide what became of the others
+            self._metrics.bugs.inc()
+            _log.exception("unexpected error while comparing", key=str(key))
+            return True
 
     def _may_release(self, going: int, known: int, *, empty: bool) -> bool:
         """Tell whether that many products may go; the guard is lifted once, by a person."""
@@ -196,7 +214,7 @@ def _leaves(key: model.Key, listed: _Listed) -> bool:
 
 def request(flags: ports.Flags, *, confirm_deletions: bool = False) -> None:
     """Ask whoever serves the store for a resync."""
-    if confirm_deletions:
+    if confirm_deletions:  # first: the resync that is asked for next must see it
         flags.put(CONFIRMED, "yes")
     flags.put(WANTED, "yes")
 

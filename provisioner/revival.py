@@ -47,9 +47,10 @@ from provisioner import model
 
 RESTORED_AT = "restored_at"
 """The flag that says when a store was brought back."""
-ASKS = frozenset({model.Ask.ROTATE, model.Ask.COMPROMISED})
-"""Wishes that a restore brings back. Others may have been done since, and done twice they would
-delete or take over something that is somebody's by now."""
+ASKS = frozenset({model.Ask.COMPROMISED})
+"""Wishes that a restore brings back: a leaked key must die, were it the second time. Others may
+have been done since, and done twice they would cost a newer key its grace, or delete or take over
+something that is somebody's by now."""
 FLAGS = frozenset({"mass_deletion"})
 """Flags that a restore brings back: what a person has confirmed was meant for that time."""
 _STRANGERS_FOR = timedelta(days=7)

@@ -239,8 +239,21 @@ class Crew:
             async with self._looking:  # one looks for all, so that a delivery costs one look
                 lease = await self._next()
             if lease is not None:
-                began = self._duty.clock()
-                self._expect(await run(self._duty, lease), began)
+                await self._do(lease)
+
+    async def _do(self, lease: model.Lease) -> None:
+        """Run one key; an error that nobody foresaw costs its lease, never the worker."""
+        began = self._duty.clock()
+        try:
+            outcome = await run(self._duty, lease)
+        except Exception:
+            self._unforeseen("unexpected error in a worker; the lease will run out")
+        else:
+            self._expect(outcome, began)
+
+    def _unforeseen(self, event: str) -> None:
+        self._duty.metrics.bugs.inc()
+        _log.exception(event)
 
     def _expect(self, outcome: model.Outcome | None, began: datetime) -> None:
         """Look again when a key that rests, or failed here, becomes ready."""
@@ -284,16 +297,25 @@ class Crew:
             await asyncio.wait_for(self._wake.wait(), seconds)
 
     async def _tick_forever(self, tick: Callable[[], object]) -> None:
-        """Call a clockwork every second; what it returns tells whether it queued anything."""
-        said: str | None = None
+        """Call a clockwork every second; what it returns tells whether it queued anything.
+
+        What nobody foresaw is tried again, ever more slowly: a clock that stands still is
+        noticed by nobody until a grant has not ended.
+        """
+        said, unforeseen = "", 0
         while not self._stopping.is_set():
+            seconds = _TICK_SECONDS
             try:
                 if await asyncio.to_thread(tick):
                     self._wake.set()
-                said = None
+                said, unforeseen = "", 0
             except errors.ReconcileError as error:
                 if str(error) != said:  # every second would drown the log
                     _log.warning("the clockwork will try again", reason=str(error))
                 said = str(error)
+            except Exception:
+                self._unforeseen("unexpected error in the clockwork; it will try again")
+                seconds += backoff.backoff_seconds(unforeseen, jitter=random.random)
+                unforeseen += 1
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), _TICK_SECONDS)
+                await asyncio.wait_for(self._stopping.wait(), seconds)

@@ -202,11 +202,13 @@ class MemoryTurns:
         stale = since_seconds is not None and (
             turn.taken_at is None or turn.taken_at < now - timedelta(seconds=since_seconds)
         )
-        died = turn.owner is not None and turn.held_until <= now
-        due = urgent or stale or turn.due_at <= now
+        held_for = timedelta(seconds=30)
+        died = turn.owner is not None and not now < turn.held_until <= now + held_for
+        set_back = turn.taken_at is not None and turn.taken_at > now
+        due = urgent or stale or set_back or turn.due_at <= now
         if not died and (turn.owner is not None or not due):
             return False
-        turn.owner, turn.held_until, turn.taken_at = self, now + timedelta(seconds=30), now
+        turn.owner, turn.held_until, turn.taken_at = self, now + held_for, now
         self._held.add(name)
         return True
 

@@ -74,7 +74,7 @@ def fill(url: str) -> None:
         held.links.replace(SALES, [b.a_link(valid_until=b.TODAY)], lease)
         held.contracts.register(SALES, [_PORT], lease, seen_before=b.NOW)
         held.contracts.save([_SEEN], ())
-        for wish in (model.Ask.ROTATE, model.Ask.PURGE):
+        for wish in (model.Ask.ROTATE, model.Ask.COMPROMISED, model.Ask.PURGE):
             held.asks.ask([SALES], wish)
         for flag in ("mass_deletion", "deletions_confirmed"):
             held.flags.put(flag, "yes")
@@ -90,7 +90,7 @@ def check_restored(url: str) -> None:
         assert held.records.digests() == {SALES: ""}
         assert held.links.consumers(b.ORDERS) == {SALES}
         assert held.contracts.of_producer(SALES) == (_SEEN,)
-        assert set(held.asks.of(SALES)) == {model.Ask.ROTATE}
+        assert set(held.asks.of(SALES)) == {model.Ask.COMPROMISED}
         flags = {name: held.flags.get(name) for name in ("mass_deletion", "resync_wanted")}
         assert flags == {"mass_deletion": "yes", "resync_wanted": "yes"}
         assert held.flags.get("deletions_confirmed") is None

@@ -246,6 +246,40 @@ def test_a_resync_that_fails_is_tried_again_soon_by_whoever_is_first() -> None:
     assert not first.tick()
 
 
+def test_a_pause_that_the_portal_asks_for_begins_when_it_asks_and_holds_for_all() -> None:
+    world = World()
+    first, second = world.replica(), world.replica()
+
+    def run() -> None:
+        world.clock.advance(100)
+        world.runs += 1
+        raise errors.RateLimited("later", delay_seconds=90)
+
+    world.run = run  # type: ignore[method-assign]
+    assert first.tick()
+    for _ in range(8):
+        world.clock.advance(11)
+        assert not first.tick()
+        assert not second.tick()
+    world.clock.advance(11)
+    assert second.tick()
+    assert world.runs == 2
+
+
+def test_a_resync_that_takes_longer_than_its_period_leaves_a_pause() -> None:
+    world = World()
+
+    def run() -> None:
+        world.runs += 1
+        world.clock.advance(200)
+
+    world.run = run  # type: ignore[method-assign]
+    assert world.resync.tick()
+    assert not world.resync.tick()
+    world.clock.advance(6)
+    assert world.resync.tick()
+
+
 def test_a_portal_that_asks_for_time_gets_it_from_the_resync_too() -> None:
     world = World()
     world.failure = errors.RateLimited("later", delay_seconds=600)

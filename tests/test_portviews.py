@@ -53,6 +53,20 @@ def test_a_contract_is_found_by_name_and_by_id(
     assert document["id"] == b.ORDERS
 
 
+def test_an_id_that_is_also_some_other_ports_name_means_the_id() -> None:
+    twin = b.a_port(b.an_id(7), b.ORDERS)
+    view = model.PortalView(product=b.a_product(), ports=(b.a_port(), twin))
+    world = memory_world.MemoryWorld(view)
+    world.settle(SALES)
+    for port in ("orders", b.ORDERS):
+        world.published.put(f"sales/{port}/_port.json", published.a_file(port=port))
+    world.clock.advance(12 * memory_world.PORTS_SECONDS)  # nobody reads them: seldom is enough
+    world.portwatch.tick()
+    assert len(views(world).contracts(world.record(SALES))) == 2
+    (document,) = views(world).contracts(world.record(SALES), b.ORDERS)
+    assert document["id"] == b.ORDERS
+
+
 @pytest.mark.parametrize(
     ("key", "port", "why"),
     [(SALES, "refunds", "no such output port"), (MARKETING, None, "nothing that could be read")],

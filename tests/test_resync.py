@@ -331,6 +331,36 @@ def test_a_resync_that_would_have_to_wait_long_ends_and_releases_nothing() -> No
     assert world.waits == []
 
 
+def test_what_was_found_before_the_portal_failed_is_queued() -> None:
+    world = World(3)
+    first, *_, last = sorted(world.portal.views)
+    world.portal.change(first, name="Other")
+    world.portal.failures[last] = errors.RateLimited("later", delay_seconds=600)
+    with pytest.raises(errors.RateLimited):
+        world.resync.run()
+    assert world.queued() == {first}
+
+
+def test_what_nobody_foresaw_of_one_product_does_not_hide_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(3)
+    first, _, last = sorted(world.portal.views)
+    world.portal.change(last, name="Other")
+    desired = world.desired
+
+    def failing(key: model.Key, listed: Mapping[str, model.Product] | None = None) -> model.Desired:
+        if key == first:
+            raise KeyError("a bug of ours")
+        return desired(key, listed)
+
+    monkeypatch.setattr(world, "desired", failing)
+    world.resync.run()
+    assert world.queued() == {first, last}
+    bugs = world.metrics.registry.get_sample_value("provisioner_unexpected_errors_total")
+    assert bugs == 1
+
+
 def test_a_resync_gives_up_on_a_portal_that_says_later_for_ever() -> None:
     world = World(3)
     first = sorted(world.portal.views)[0]

@@ -73,6 +73,36 @@ def an_endless_object() -> Iterator[tuple[str, list[int]]]:
         thread.join()
 
 
+@contextlib.contextmanager
+def an_object_in_chunks(body: bytes) -> Iterator[str]:
+    """Serve an object without saying how long it is, as a gateway does that passes it on."""
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(65536)
+            head = b'HTTP/1.1 200 OK\r\nETag: "e"\r\nTransfer-Encoding: chunked\r\n\r\n'
+            connection.sendall(head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+        thread.join()
+
+
+@pytest.mark.parametrize(
+    ("limit", "found", "body"),
+    [(9, ports.Found.READ, b"123456789"), (8, ports.Found.TOO_LARGE, b"")],
+)
+def test_an_object_whose_length_nobody_says_is_read_up_to_the_limit(
+    limit: int, found: ports.Found, body: bytes
+) -> None:
+    with an_object_in_chunks(b"123456789") as endpoint:
+        read = files(endpoint).read("sales/x", limit=limit)
+    assert (read.found, read.body) == (found, body)
+
+
 def test_of_an_object_of_a_gibibyte_only_the_head_is_taken_in() -> None:
     with an_endless_object() as (endpoint, sent):
         found = files(endpoint).read("sales/x", limit=256 * 1024)

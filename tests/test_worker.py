@@ -8,11 +8,12 @@ from datetime import timedelta
 
 import pytest
 
-from provisioner import errors, model, telemetry, worker
+from provisioner import backoff, errors, model, telemetry, worker
 from tests import builders as b
 from tests import memory_portal, memory_store
 
 KEY = model.Key.product(b.SALES)
+OTHER = model.Key.product(b.MARKETING)
 
 
 class Scripted:
@@ -218,10 +219,14 @@ def test_one_worker_at_a_time_looks_for_all(monkeypatch: pytest.MonkeyPatch) -> 
     asyncio.run(scenario())
 
 
+class Died(BaseException):
+    """End a task, as nothing does that is an error."""
+
+
 def test_a_dead_task_is_seen() -> None:
     async def scenario() -> None:
         def die() -> None:
-            raise ZeroDivisionError
+            raise Died
 
         team = crew(World(), timers=die)
         team.start()
@@ -246,6 +251,59 @@ def test_a_store_that_fails_does_not_kill_the_clockwork() -> None:
         await team.stop()
 
     asyncio.run(scenario())
+
+
+def test_a_clockwork_goes_on_after_what_nobody_foresaw_and_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(worker, "_TICK_SECONDS", 0.001)
+    monkeypatch.setattr(backoff, "backoff_seconds", lambda failures, jitter: 0.001)
+    world, calls = World(), list[int]()
+
+    def tick() -> None:
+        calls.append(1)
+        raise KeyError("ContentLength")
+
+    async def scenario() -> None:
+        team = crew(world, ports=tick)
+        team.start()
+        await until(lambda: len(calls) > 2)
+        assert team.alive()["ports"]
+        await team.stop()
+
+    asyncio.run(scenario())
+    bugs = world.metrics.registry.get_sample_value("provisioner_unexpected_errors_total")
+    assert bugs == len(calls)
+    assert "KeyError" in caplog.text
+
+
+def test_a_worker_outlives_an_error_outside_of_its_reconcile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World()
+    done, failures = world.store.queue.done, [ZeroDivisionError("a bug of the store")]
+
+    def failing(lease: model.Lease, outcome: model.Outcome, *, rest_seconds: float) -> None:
+        if failures:
+            raise failures.pop()
+        done(lease, outcome, rest_seconds=rest_seconds)
+
+    monkeypatch.setattr(world.store.queue, "done", failing)
+
+    async def scenario() -> None:
+        team = worker.Crew(world.duty, workers=1, clockwork={}, shutdown_seconds=5)
+        world.store.queue.touch([KEY], model.Priority.EVENT)
+        team.start()
+        await until(lambda: not failures)
+        world.store.queue.touch([OTHER], model.Priority.EVENT)
+        team.wake()
+        await until(lambda: bool(world.store.history.outcomes(OTHER, limit=1)))
+        assert all(team.alive().values())
+        await team.stop()
+
+    asyncio.run(scenario())
+    bugs = world.metrics.registry.get_sample_value("provisioner_unexpected_errors_total")
+    assert bugs == 1
 
 
 def test_a_run_whose_lease_is_lost_is_told_before_its_next_effect() -> None:

@@ -22,9 +22,10 @@ def disk() -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        if exc.filename is None:
+        if exc.strerror is None:
             raise
-        raise click.ClickException(f"{exc.filename}: {exc.strerror}") from exc
+        where = f"{exc.filename}: " if exc.filename else ""  # a full disk names no file
+        raise click.ClickException(f"{where}{exc.strerror}") from exc
 
 
 def one_or_all(namespace: str | None, everything: bool) -> None:

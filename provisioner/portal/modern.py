@@ -189,8 +189,10 @@ class ModernApi:
         """Add to what something is and has what it may read."""
         linked = parsed(_links(key), lambda body: wire.consumer_links(body, key), links_body)
         approved = [one for one in linked if one.link.status is model.LinkStatus.APPROVED]
-        known = {**listed, product.id: product}
-        producers = self._producers(known, {one.link.producer_id for one in approved})
+        wanted = {one.link.producer_id for one in approved}
+        # Looked up one by one: thousands may be listed, and this is done for each of them.
+        known = {each: listed[each] for each in wanted if each in listed} | {product.id: product}
+        producers = self._producers(known, wanted)
         return model.PortalView(
             product=product,
             ports=ports,

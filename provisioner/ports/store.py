@@ -85,7 +85,7 @@ class Records(Protocol):
     """Keep what we know of each product, secrets sealed; every write is fenced by a lease.
 
     What one module alone asks of the same store stands there: `resync.Digests`, and
-    `status.ProductRecords` for a person who looks.
+    `admin.ProductRecords` for a person who looks.
     """
 
     def load(self, key: model.Key) -> model.Record | None:

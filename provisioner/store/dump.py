@@ -87,6 +87,8 @@ def _fill(
             raise Unfit("the backup holds columns that its version does not have")
         try:
             connection.execute(statement, [_rich(row, days) for row in some])
+        except sqlalchemy.exc.OperationalError:
+            raise  # a full disk, a database that is gone: no fault of the backup
         except (ValueError, TypeError, sqlalchemy.exc.StatementError) as exc:
             raise Unfit("the backup holds values that no column takes") from exc
 

@@ -8,6 +8,7 @@ that was never ended is due.
 from __future__ import annotations
 
 import secrets
+import threading
 from datetime import timedelta
 
 from sqlalchemy import and_, or_, true, update
@@ -25,6 +26,7 @@ class SqlTurns:
         self._database = base
         self._token = secrets.token_hex(16)
         self._held: frozenset[str] = frozenset()
+        self._lock = threading.Lock()
 
     def take(self, name: str, *, urgent: bool = False, since_seconds: float | None = None) -> bool:
         """Take a turn that is due, or urgent, and that nobody has."""
@@ -32,19 +34,22 @@ class SqlTurns:
             now = self._database.now(connection)
             new = database.insert(connection, _turns).values(name=name)
             connection.execute(new.on_conflict_do_nothing())
+            free = _turns.c.token.is_(None)
+            set_back = _turns.c.taken_at > now  # the clock: no moment in the row means anything
             due = [true()] if urgent else [_turns.c.due_at.is_(None), _turns.c.due_at <= now]
             if since_seconds is not None:
                 before = now - timedelta(seconds=since_seconds)
                 due += [_turns.c.taken_at.is_(None), _turns.c.taken_at < before]
-            died = _turns.c.held_until <= now
+            died = or_(_turns.c.held_until <= now, _turns.c.held_until > now + _HELD_FOR)
             taking = (
                 update(_turns)
-                .where(_turns.c.name == name, or_(died, and_(_turns.c.token.is_(None), or_(*due))))
+                .where(_turns.c.name == name, or_(died, and_(free, or_(set_back, *due))))
                 .values(token=self._token, held_until=now + _HELD_FOR, taken_at=now)
             )
             taken = connection.execute(taking).rowcount > 0
         if taken:
-            self._held |= {name}
+            with self._lock:  # each kind of turn is taken by a thread of its own
+                self._held |= {name}
         return taken
 
     def keep(self) -> None:
@@ -61,7 +66,8 @@ class SqlTurns:
 
         One that somebody else has by now is left alone.
         """
-        self._held -= {name}
+        with self._lock:
+            self._held -= {name}
         with self._database.writing() as connection:
             changes = {"token": None, "held_until": None}
             due = {}

@@ -950,6 +950,17 @@ def test_a_turn_is_due_for_whoever_has_seen_nobody_take_it(world: World) -> None
     assert not first.take("resync")
 
 
+def test_a_clock_that_was_set_back_keeps_no_turn_for_ever(world: World) -> None:
+    dead, living = world.turns(), world.turns()
+    assert dead.take("resync")
+    assert dead.take("sweep")
+    dead.end("sweep", again_seconds=180)
+    world.clock.advance(-7200)
+    assert living.take("resync")
+    assert living.take("sweep")
+    assert not dead.take("resync")
+
+
 def test_a_turn_that_was_never_ended_is_due_whyever_it_was_taken(world: World) -> None:
     dead, living = world.turns(), world.turns()
     assert dead.take("resync")

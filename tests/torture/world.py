@@ -206,7 +206,7 @@ def policies(engine: engines.Engine) -> dict[str, list[Mapping[str, Any]]]:
     uids = cast("engines.Rgw", engine).uids() if engine.issuer_name == "rgw" else _users(iam)
     for user in uids:
         if _ID.fullmatch(user):
-            names = iam.list_user_policies(UserName=user)["PolicyNames"]
+            names = _policy_names(iam, user)
             found[user] = [
                 cast(
                     "Mapping[str, Any]",
@@ -215,6 +215,16 @@ def policies(engine: engines.Engine) -> dict[str, list[Mapping[str, Any]]]:
                 for name in names
             ]
     return found
+
+
+def _policy_names(iam: Any, user: str) -> list[str]:
+    """List the inline policies of a user; Ceph's 404 is that of one who has none."""
+    try:
+        return list(iam.list_user_policies(UserName=user)["PolicyNames"])
+    except iam.exceptions.ClientError as refused:
+        if refused.response["ResponseMetadata"]["HTTPStatusCode"] == 404:
+            return []
+        raise
 
 
 def _users(iam: Any) -> set[str]:
