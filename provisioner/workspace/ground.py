@@ -174,6 +174,8 @@ class Tree:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
                 raise ChangedByUser(rel)
+            if status.st_size > most_bytes:
+                raise ChangedByUser(rel)
             data = _read_all(descriptor, most_bytes)
         finally:
             os.close(descriptor)
