@@ -102,12 +102,12 @@ def plain(path: Path) -> bytes | None:
     """Return a plain file of its own and of no great size, opening nothing else."""
     try:
         found = path.lstat()
+        alone = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+        if not alone or found.st_size > _LIMIT_BYTES or path.parent.is_symlink():
+            return None
+        return path.read_bytes()
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
-    alone = stat.S_ISREG(found.st_mode) and found.st_nlink == 1
-    if not alone or found.st_size > _LIMIT_BYTES or path.parent.is_symlink():
-        return None
-    return path.read_bytes()
 
 
 def told_by(path: Path) -> tuple[int, ...]:
