@@ -137,7 +137,9 @@ def _closed_folder(place: Path, victim: Victim) -> None:
 
 
 IN_PLACE = (
-    Thing(name="link", lay=lambda place, victim: place.symlink_to(victim.secret)),
+    Thing(
+        name="link", lay=lambda place, victim: place.symlink_to(victim.folder / "inner" / "secret")
+    ),
     Thing(name="dangling", lay=lambda place, victim: place.symlink_to(victim.folder / "new")),
     Thing(name="device", lay=lambda place, victim: place.symlink_to("/dev/zero")),
     Thing(name="folder-link", lay=lambda place, victim: place.symlink_to(victim.folder)),

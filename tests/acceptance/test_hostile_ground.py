@@ -26,7 +26,8 @@ _ORDERS, _ADDED, _DROPPED = (f"models/{name}.sql" for name in ("orders", "added"
 
 @pytest.fixture(scope="module")
 def siege(tmp_path_factory: pytest.TempPathFactory, s3: embedded_s3.EmbeddedS3) -> Iterator[Siege]:
-    with stands.stand(tmp_path_factory.mktemp("siege"), s3) as stand:
+    folder = tmp_path_factory.mktemp("siege")
+    with stands.stand(folder, s3, webhooks=False) as stand:  # what is to be done we ask for
         made = Siege(stand)
         made.release(orders="one\n", dropped="one\n")
         made.start()
