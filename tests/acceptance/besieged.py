@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import re
 import sqlite3
@@ -123,12 +124,17 @@ class Siege:
             assert answer.status_code == 202, answer.text
 
     def settle(self) -> None:
-        """Wait until nothing is to be done."""
-        self.stand.until(self._is_at_rest, "rest")
+        """Wait until nothing is to be done; as long as it becomes less there is time."""
+        while left := self._queued():
+            self.stand.until(functools.partial(self._has_less_than, left), "rest")
 
-    def _is_at_rest(self) -> bool:
+    def _has_less_than(self, before: int) -> bool:
+        return self._queued() < before
+
+    def _queued(self) -> int:
         assert self._store is not None
-        return self._store.execute("SELECT 1 FROM queue LIMIT 1").fetchone() is None
+        (count,) = self._store.execute("SELECT count(*) FROM queue").fetchone()
+        return int(count)
 
     def shown(self, namespace: str) -> dict[str, Any]:
         """Return what the service says of a product."""
