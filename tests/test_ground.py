@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,6 +103,20 @@ def test_a_file_of_the_largest_size_is_read(home: Path) -> None:
 
     assert read is not None
     assert len(read.data) == ground.LIMIT_BYTES
+
+
+def test_what_is_too_large_is_not_even_begun_to_be_read(home: Path, outside: Path) -> None:
+    _enormous(home / "model.sql", outside)
+
+    tracemalloc.start()
+    try:
+        with ground.open_tree(home) as tree, pytest.raises(ground.ChangedByUser):
+            tree.read("model.sql")
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak_bytes < ground.LIMIT_BYTES / 4
 
 
 def test_absence_is_a_value(home: Path) -> None:

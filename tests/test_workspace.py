@@ -194,6 +194,34 @@ def test_a_name_taken_by_something_strange_is_not_ours(
     assert target.is_symlink() or target.exists()
 
 
+@pytest.mark.parametrize("mode", [0o000, 0o500])
+def test_a_closed_folder_that_is_not_ours_stays_closed(
+    mode: int, output: Path, template: Path
+) -> None:
+    (output / "sales").mkdir(parents=True)
+    (output / "sales" / "mine").write_text("theirs")
+    (output / "sales").chmod(mode)
+    kept = _kept(output, template)
+
+    assert kept.owner("sales") == ""
+    with pytest.raises(errors.NotOurs):
+        kept.create(_spec(), _FILES)
+    kept.archive("sales", _ID)
+
+    assert stat.S_IMODE((output / "sales").stat().st_mode) == mode
+    (output / "sales").chmod(0o700)  # or nobody can take it away
+
+
+def test_a_workspace_that_its_user_closed_is_ours_still(output: Path, template: Path) -> None:
+    kept = _kept(output, template)
+    kept.create(_spec(), _FILES)
+    (output / "sales").chmod(0)
+
+    assert kept.owner("sales") == _ID
+    kept.publish("sales", _ID, _FILES)
+    assert kept.published("sales", _FILES)
+
+
 def test_a_workspace_swapped_for_a_link_is_not_followed(
     output: Path, template: Path, tmp_path: Path
 ) -> None:

@@ -86,7 +86,11 @@ class AdoptStep:
             with self._workspaces.held(record.key.id):
                 run.confirm()
                 run.effect(_FOLDER)
-                self._workspaces.adopt(namespace, record.key.id)
+                try:
+                    self._workspaces.adopt(namespace, record.key.id)
+                except errors.NotOurs:  # a link or a file: there is no workspace after all
+                    run.save(workspace=record.workspace)
+                    raise
 
     def _prefix_owner(self, record: model.Record, namespace: str) -> str | None:
         """Return who has a prefix that is in the way; "" for nobody, None where none is."""

@@ -36,7 +36,7 @@ class Claim:
 def owner(root: ground.Tree, namespace: str) -> str | None:
     """Return whose a folder is: "" for a foreign one, None for none or an empty one."""
     try:
-        with root.folder(namespace) as workspace:
+        with _opened(root, namespace) as workspace:
             if workspace.is_empty():
                 return None
             identity = workspace.identity
@@ -48,6 +48,16 @@ def owner(root: ground.Tree, namespace: str) -> str | None:
     if claim is None or not (claim.confirmed or claim.folder == identity):
         return ""
     return claim.product_id
+
+
+def _opened(root: ground.Tree, namespace: str) -> ground.Tree:
+    """Open a folder; one that is closed is opened up only where we know whose it is."""
+    try:
+        return root.folder(namespace, mends=False)
+    except PermissionError as exc:  # pragma: no cover - root never meets this
+        if read(root, namespace) is None:
+            raise ground.ChangedByUser(namespace) from exc
+        return root.folder(namespace)
 
 
 def read(root: ground.Tree, namespace: str) -> Claim | None:

@@ -116,12 +116,15 @@ class Tree:
             return False
         return True
 
-    def folder(self, rel: str) -> Tree:
-        """Open a folder below; FileNotFoundError where there is none."""
+    def folder(self, rel: str, *, mends: bool = True) -> Tree:
+        """Open a folder below; FileNotFoundError where there is none.
+
+        One of the service's own user that was closed to it is opened up, if it `mends`.
+        """
         descriptor = os.dup(self._descriptor)
         for segment in _segments(rel):
             try:
-                opened = _open_folder(segment, descriptor)
+                opened = _open_folder(segment, descriptor, mends=mends)
             finally:
                 os.close(descriptor)
             descriptor = opened
@@ -173,6 +176,8 @@ class Tree:
         try:
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
+                raise ChangedByUser(rel)
+            if status.st_size > most_bytes:
                 raise ChangedByUser(rel)
             data = _read_all(descriptor, most_bytes)
         finally:
@@ -436,19 +441,21 @@ def _segments(rel: str) -> list[str]:
     return segments
 
 
-def _open_folder(name: str, parent: int) -> int:
+def _open_folder(name: str, parent: int, *, mends: bool = True) -> int:
     """Open a folder; one of the service's own user that was closed to it is opened up."""
     try:
         try:
             descriptor = os.open(name, _FOLDER, dir_fd=parent)
         except PermissionError:  # pragma: no cover - root never meets this
+            if not mends:
+                raise
             _open_up(name, parent)
             descriptor = os.open(name, _FOLDER, dir_fd=parent)
     except OSError as exc:
         if exc.errno in (errno.ENOTDIR, errno.ELOOP):
             raise ChangedByUser(name) from exc
         raise
-    if _is_closed(descriptor):
+    if mends and _is_closed(descriptor):
         _open_up(name, parent)
     return descriptor
 

@@ -159,16 +159,17 @@ def stand(
     style: str = "0.7.0",
     issuer: str = "iam",
     api_key: str | None = None,
+    webhooks: bool = True,
 ) -> Iterator[Stand]:
-    """Start a portal whose webhooks go to the service of this stand."""
+    """Start a portal whose webhooks, if it has any, go to the service of this stand."""
     folder.mkdir(parents=True, exist_ok=True)
     port = stage.free_port(0)
     portal = fake_portal.FakePortal(
         style=style,
         api_key=api_key,
-        webhook_url=f"http://127.0.0.1:{port}/",
+        webhook_url=f"http://127.0.0.1:{port}/" if webhooks else None,
         webhook_secret=SECRET,
-        webhook_v2_url=f"http://portal:v2-password@127.0.0.1:{port}/webhook",
+        webhook_v2_url=f"http://portal:v2-password@127.0.0.1:{port}/webhook" if webhooks else None,
     )
     portal.state.create_lifecycle("Ready")
     with fake_portal.RunningPortal(portal) as running:
