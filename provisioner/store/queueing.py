@@ -39,16 +39,10 @@ def touch(
     of it with the commit.
     """
     urgency, ready_at = _URGENCY[priority], schema.microseconds(now)
-    rows = [
-        {"key": str(key), "priority": urgency, "ready_at": ready_at, "attempts": 0}
-        for key in sorted(wanted)
-    ]
+    keys = sorted(wanted)
+    rows = [(str(key), urgency, ready_at, 0) for key in keys]
     looked_for = bool(rows) and _TOUCH.execute(connection, rows) > 0
-    ports = [
-        {"key": row["key"], "port_id": port, "handed": False}
-        for row, key in zip(rows, sorted(wanted), strict=True)
-        for port in sorted(wanted[key])
-    ]
+    ports = [(str(key), port, False) for key in keys for port in sorted(wanted[key])]
     if ports:
         _ADD_PORT.execute(connection, ports)
     # Where several processes write, a look passes over rows that somebody is writing just then,
