@@ -45,7 +45,10 @@ class Prepared:
         self._statements: dict[tuple[str, int], _Statement] = {}
 
     def execute(self, connection: sqlalchemy.Connection, rows: Rows) -> int:
-        """Write the rows in their order; return how many rows of the table that changed."""
+        """Write the rows in their order; return how many rows of the table that changed.
+
+        What ends a transaction is sent to a server without waiting for that: negative then.
+        """
         changed = 0
         cursor = connection.connection.cursor()
         try:
