@@ -88,8 +88,11 @@ class Batch:
             while not self._stopping.is_set():
                 batch = self._next()
                 if batch:
-                    failure = self._accept([delivery for delivery, _ in batch])
+                    deliveries = [delivery for delivery, _ in batch]
+                    failure = self._accept(deliveries)
                     loop.call_soon_threadsafe(_answer, batch, failure)
+                    if failure is None:
+                        _say(deliveries)  # together, and while nobody waits for it
             loop.call_soon_threadsafe(_end, ended)
         except RuntimeError:
             _log.warning("the service ended before its last deliveries were stored")
@@ -118,6 +121,22 @@ class Batch:
         if changed:
             self._on_changed()
         return None
+
+
+def _say(deliveries: Iterable[model.Delivery]) -> None:
+    _log.info_each(
+        "delivery accepted",
+        [
+            {
+                "delivery_id": delivery.id,
+                "wire": delivery.wire,
+                "subject": delivery.subject,
+                "status": delivery.status_code,
+                "keys": len(delivery.touched.keys),
+            }
+            for delivery in deliveries
+        ],
+    )
 
 
 def _end(ended: asyncio.Future[None]) -> None:

@@ -155,22 +155,15 @@ class Receiver:
                 gc.enable()
 
     async def _store(self, event: events.Event) -> None:
-        delivery = model.Delivery(
-            id=self._new_id(),
-            received_at=self._clock(),
-            wire=event.wire,
-            subject=event.subject,
-            status_code=event.status_code,
-            touched=events.touched(event),
-        )
-        await self._batch.put(delivery)
-        _log.info(
-            "delivery accepted",
-            delivery_id=delivery.id,
-            wire=event.wire,
-            subject=event.subject,
-            status=event.status_code,
-            keys=len(delivery.touched.keys),
+        await self._batch.put(
+            model.Delivery(
+                id=self._new_id(),
+                received_at=self._clock(),
+                wire=event.wire,
+                subject=event.subject,
+                status_code=event.status_code,
+                touched=events.touched(event),
+            )
         )
 
 

@@ -13,7 +13,7 @@ import json
 import logging
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, TextIO
@@ -40,6 +40,11 @@ class Log:
         """Say what happened."""
         self._emit(logging.INFO, event, keys)
 
+    def info_each(self, event: str, each: Sequence[Mapping[str, object]]) -> None:
+        """Say what happened several times: a line for each, all of them written at once."""
+        if each:
+            self._emit(logging.INFO, event, *each)
+
     def warning(self, event: str, **keys: object) -> None:
         """Say what a person may have to look at."""
         self._emit(logging.WARNING, event, keys)
@@ -53,23 +58,27 @@ class Log:
         self._emit(logging.ERROR, event, keys, exc_info=True)
 
     def _emit(
-        self, level: int, event: str, keys: Mapping[str, object], *, exc_info: bool = False
+        self, level: int, event: str, *each: Mapping[str, object], exc_info: bool = False
     ) -> None:
         logger = self._logger
         if logger.isEnabledFor(level):
             raised = sys.exc_info() if exc_info else None
-            logger.handle(_Record(logger.name, level, event, {**_context.get(), **keys}, raised))
+            bound = _context.get()
+            said = [{**bound, **keys} for keys in each]
+            logger.handle(_Record(logger.name, level, event, said, raised))
 
 
 class _Record(logging.LogRecord):
     """Hold what a format of ours shows, and of all else that a record knows only the names.
+
+    `each` holds the keys of a line, of one or more that differ in nothing else.
 
     Deliveries are logged by the thousand, and finding out about file, line, thread and process
     takes longer than writing the line.
     """
 
     def __init__(
-        self, name: str, level: int, event: str, keys: Mapping[str, object], raised: Any
+        self, name: str, level: int, event: str, each: Sequence[Mapping[str, object]], raised: Any
     ) -> None:
         self.__dict__ = {
             **_UNSAID,
@@ -79,7 +88,7 @@ class _Record(logging.LogRecord):
             "msg": event,
             "exc_info": raised,
             "created": time.time(),
-            "keys": keys,
+            "each": each,
         }
 
 
@@ -101,6 +110,12 @@ def bound(**keys: object) -> Iterator[None]:
         _context.reset(token)
 
 
+def _each(record: logging.LogRecord) -> Sequence[Mapping[str, object]]:
+    """Return the keys of each line of a record; those of other libraries have one, without any."""
+    each: Sequence[Mapping[str, object]] = getattr(record, "each", ({},))
+    return each
+
+
 class _JsonFormatter(logging.Formatter):
     """Write one JSON object a line."""
 
@@ -110,11 +125,13 @@ class _JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "event": record.getMessage(),
             "logger": record.name,
-            **{k: str(v) for k, v in getattr(record, "keys", {}).items()},
         }
-        if record.exc_info:
-            line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, ensure_ascii=True)
+        raised = record.exc_info
+        more = {"traceback": self.formatException(raised)} if raised else {}
+        return "\n".join(
+            json.dumps({**line, **{k: str(v) for k, v in keys.items()}, **more})
+            for keys in _each(record)
+        )
 
 
 class _TextFormatter(logging.Formatter):
@@ -122,12 +139,14 @@ class _TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         clock = datetime.fromtimestamp(record.created, UTC).strftime("%H:%M:%S")
-        keys = " ".join(f"{k}={str(v)!a}" for k, v in getattr(record, "keys", {}).items())
         line = f"{clock} {record.levelname.lower():7} {record.getMessage()}"
-        line = f"{line}  {keys}" if keys else line
+        lines = []
+        for keys in _each(record):
+            shown = " ".join(f"{k}={str(v)!a}" for k, v in keys.items())
+            lines.append(f"{line}  {shown}" if shown else line)
         if record.exc_info:
-            line = f"{line}\n{self.formatException(record.exc_info)}"
-        return line
+            lines.append(self.formatException(record.exc_info))
+        return "\n".join(lines)
 
 
 def configure(level: str, style: str, stream: TextIO = sys.stderr) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import subprocess
 import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
 import pytest
 import sqlalchemy
 
@@ -322,6 +325,41 @@ def test_who_waits_too_long_for_a_row_is_told_so(url: str, monkeypatch: pytest.M
                 other.inbox.accept([opened_store.delivery(A)])
         assert caught.value.attributes == {"reason": "55P03"}
         assert other.history.deliveries(limit=9) == []
+
+
+def test_nothing_of_a_batch_that_the_server_refuses_is_committed(url: str) -> None:
+    nameless = dataclasses.replace(opened_store.delivery(A), id=None)  # type: ignore[arg-type]
+    with replica(url) as (opened, queue):
+        with pytest.raises(psycopg.errors.NotNullViolation):
+            opened.inbox.accept([opened_store.delivery(A), nameless])
+        assert queue.depth() == (0, 0)
+        assert opened.history.deliveries(limit=9) == []
+
+        opened.inbox.accept([opened_store.delivery(A)])
+
+        assert queue.depth() == (1, 0)
+
+
+def test_deliveries_wait_for_three_answers_of_the_server(url: str, tmp_path: Path) -> None:
+    trace = tmp_path / "trace"
+    with replica(url) as (opened, _), trace.open("w") as file:
+        for number in range(9):  # the driver prepares what it has executed five times
+            if number == 8:
+                pgconn = held(opened).pgconn
+                pgconn.trace(file.fileno())
+            opened.inbox.accept([opened_store.delivery(A), opened_store.delivery(B)])
+        pgconn.untrace()
+
+    answers = [line for line in trace.read_text().splitlines() if "ReadyForQuery" in line]
+    assert len(answers) == 3  # to the beginning, the time, and all the rest with its commit
+
+
+def held(opened: store.Store) -> psycopg.Connection[Any]:
+    """Return the connection that deliveries are written on."""
+    with opened.database.writing_often() as connection:
+        driver = connection.connection.driver_connection
+        assert isinstance(driver, psycopg.Connection)
+        return driver
 
 
 def test_an_acknowledged_delivery_is_on_disk_whatever_the_default(

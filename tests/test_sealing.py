@@ -164,7 +164,7 @@ def test_after_a_loss_the_store_is_served_without_what_no_key_opens(
         assert record is not None
         assert record.credentials.retiring == (model.Retiring(key_id="AKIAPUBLIC"),)
     (logged,) = (each for each in caplog.records if "forgotten" in each.message)
-    assert vars(logged)["keys"] == {"products": 1}
+    assert vars(logged)["each"] == [{"products": 1}]
     opened(load(PROV_SEALING_KEYS=NEW)).close()
 
 

@@ -562,7 +562,7 @@ def test_a_clockwork_that_goes_on_failing_is_reported_once(
         await team.stop()
 
     asyncio.run(scenario())
-    reasons = [record.__dict__["keys"]["reason"] for record in caplog.records]
+    reasons = [record.__dict__["each"][0]["reason"] for record in caplog.records]
     assert reasons == ["away", "away", "locked"]
 
 

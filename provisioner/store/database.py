@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from sqlalchemy import exc
 from sqlalchemy.dialects import postgresql, sqlite
 
 from provisioner import errors, migrations, ports, telemetry
-from provisioner.store import places, times, wakeups
+from provisioner.store import line, places, times, wakeups
 
 _log = telemetry.Log(__name__)
 
@@ -36,6 +37,7 @@ class Database:
     ) -> None:
         self._place = places.find(url)
         self._engine = self._place.create_engine()
+        self._line = line.Line(self._engine)
         self._time = time or self._place.time(clock)
         self.wake_ups = self._place.wake_ups(self._engine)
         self._serving = not self._place.single_process
@@ -79,10 +81,27 @@ class Database:
     @contextlib.contextmanager
     def writing(self) -> Iterator[sqlalchemy.Connection]:
         """Write all or nothing, durable on return; raise `StoreUnavailable` where that fails."""
-        with _translated(self._engine), self._place.turn(), self._engine.begin() as connection:
+        with self._writing(self._engine.begin) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def writing_often(self) -> Iterator[sqlalchemy.Connection]:
+        """Write as `writing` does, one after another, on a connection that is kept for it."""
+        with self._writing(self._line.begin) as connection:
+            yield connection
+
+    @contextlib.contextmanager
+    def _writing(
+        self, begin: Callable[[], AbstractContextManager[sqlalchemy.Connection]]
+    ) -> Iterator[sqlalchemy.Connection]:
+        with _translated(self._engine), self._place.turn(), begin() as connection:
             self._place.check()
             self._place.begin(connection, writes=True)
             yield connection
+
+    def ending(self, connection: sqlalchemy.Connection) -> AbstractContextManager[None]:
+        """End a transaction with what is written within, by `prepared` statements alone."""
+        return self._place.end(connection)
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[sqlalchemy.Connection]:
@@ -123,6 +142,7 @@ class Database:
     def close(self) -> None:
         """Close every connection and let another process serve."""
         self.wake_ups.close()
+        self._line.close()
         self._engine.dispose()
         self._place.close()
         self._serving = False

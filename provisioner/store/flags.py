@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy
 from sqlalchemy import select
 
-from provisioner.store import database, schema
+from provisioner.store import database, prepared, schema
 
 RESYNC_WANTED = "resync_wanted"
 _flags = schema.flags
@@ -36,7 +36,14 @@ class SqlFlags:
 
 def set_flag(connection: sqlalchemy.Connection, name: str, value: str) -> None:
     """Set a flag within somebody's transaction."""
-    new = database.insert(connection, _flags).values(name=name, value=value)
-    connection.execute(
-        new.on_conflict_do_update(index_elements=[_flags.c.name], set_={"value": value})
+    _SET.execute(connection, [(name, value)])
+
+
+def _set(dialect: str) -> database.Insert:
+    new = database.insert_into(_flags, dialect)
+    return new.on_conflict_do_update(
+        index_elements=[_flags.c.name], set_={"value": new.excluded.value}
     )
+
+
+_SET = prepared.Prepared(_set, ("name", "value"))

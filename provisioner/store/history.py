@@ -73,15 +73,15 @@ def add_deliveries(connection: sqlalchemy.Connection, deliveries: Sequence[model
     _ADD_DELIVERIES.execute(
         connection,
         [
-            {
-                "id": delivery.id,
-                "received_at": schema.microseconds(delivery.received_at),
-                "wire": str(delivery.wire),
-                "subject": delivery.subject,
-                "status_code": delivery.status_code,
-                "touched": " ".join(map(str, _named(delivery.touched))),
-                "resync": delivery.touched.resync,
-            }
+            (
+                delivery.id,
+                schema.microseconds(delivery.received_at),
+                str(delivery.wire),
+                delivery.subject,
+                delivery.status_code,
+                " ".join(map(str, _named(delivery.touched))),
+                delivery.touched.resync,
+            )
             for delivery in deliveries
         ],
     )

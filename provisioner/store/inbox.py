@@ -23,13 +23,14 @@ class SqlInbox:
         """Store deliveries and queue what they touch; on disk when this returns."""
         if not deliveries:
             return False
-        with self._database.writing() as connection:
+        with self._database.writing_often() as connection:
             wanted, resync = _touched(connection, deliveries)
             now = self._database.now(connection)
-            looked_for = queueing.touch(connection, wanted, model.Priority.EVENT, now)
-            history.add_deliveries(connection, deliveries)
-            if resync:
-                flags.set_flag(connection, flags.RESYNC_WANTED, "yes")
+            with self._database.ending(connection):
+                looked_for = queueing.touch(connection, wanted, model.Priority.EVENT, now)
+                history.add_deliveries(connection, deliveries)
+                if resync:
+                    flags.set_flag(connection, flags.RESYNC_WANTED, "yes")
         return looked_for
 
 

@@ -64,6 +64,9 @@ class Place(Protocol):
     def begin(self, connection: sqlalchemy.Connection, *, writes: bool) -> None:
         """Begin a transaction, where the driver does not do it by itself."""
 
+    def end(self, connection: sqlalchemy.Connection) -> AbstractContextManager[None]:
+        """End a transaction with what is written within, by the driver alone and nothing read."""
+
     def check(self) -> None:
         """Raise `StoreUnavailable` where the database is no longer the one that was opened."""
 
@@ -125,6 +128,10 @@ class SqliteFile:
         Told to the driver itself: it is asked for with every delivery.
         """
         connection.connection.cursor().execute("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    def end(self, connection: sqlalchemy.Connection) -> AbstractContextManager[None]:
+        """Leave it to the block that began the transaction."""
+        return contextlib.nullcontext()
 
     def check(self) -> None:
         """Notice a file that was removed or replaced: what is written there would be lost."""
@@ -231,6 +238,18 @@ class PostgresServer:
 
     def begin(self, connection: sqlalchemy.Connection, *, writes: bool) -> None:
         """Leave it to the driver, which begins with the first statement."""
+
+    @contextlib.contextmanager
+    def end(self, connection: sqlalchemy.Connection) -> Iterator[None]:
+        """Send all of it and the commit at once, instead of waiting for each answer.
+
+        After an error the server passes over the rest, so that nothing of it is committed. As a
+        statement, because the driver's own commit waits for what goes before it.
+        """
+        driver: Any = connection.connection.driver_connection
+        with driver.pipeline():
+            yield
+            driver.execute("COMMIT")
 
     def check(self) -> None:
         """Leave it to the server."""

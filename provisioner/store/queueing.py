@@ -12,7 +12,16 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import BigInteger, ColumnElement, and_, case, or_, select, type_coerce
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    and_,
+    bindparam,
+    case,
+    or_,
+    select,
+    type_coerce,
+)
 
 from provisioner import backoff, errors, model
 from provisioner.store import database, prepared, schema, wakeups
@@ -39,16 +48,10 @@ def touch(
     of it with the commit.
     """
     urgency, ready_at = _URGENCY[priority], schema.microseconds(now)
-    rows = [
-        {"key": str(key), "priority": urgency, "ready_at": ready_at, "attempts": 0}
-        for key in sorted(wanted)
-    ]
+    keys = sorted(wanted)
+    rows = [(str(key), urgency, ready_at, 0) for key in keys]
     looked_for = bool(rows) and _TOUCH.execute(connection, rows) > 0
-    ports = [
-        {"key": row["key"], "port_id": port, "handed": False}
-        for row, key in zip(rows, sorted(wanted), strict=True)
-        for port in sorted(wanted[key])
-    ]
+    ports = [(str(key), port, False) for key in keys for port in sorted(wanted[key])]
     if ports:
         _ADD_PORT.execute(connection, ports)
     # Where several processes write, a look passes over rows that somebody is writing just then,
@@ -101,19 +104,15 @@ def lease_next(
 
     Asked by priority, so that keys which wait for a retry are never walked over.
     """
-    taken = connection.execute(
-        sqlalchemy.update(_queue)
-        .where(_queue.c.key == sqlalchemy.func.coalesce(_ready(_EVENT, now), _ready(_RESYNC, now)))
-        .values(token=token, owner=owner, leased_until=until, again=None)
-        .returning(_queue.c.key, _queue.c.attempts)
-    ).one_or_none()
+    given = {"now": now, "until": until, "by": owner, "with": token}
+    taken = connection.execute(_LEASE, given).one_or_none()
     return None if taken is None else (taken.key, taken.attempts)
 
 
-def _ready(priority: int, now: datetime) -> ColumnElement[str]:
+def _ready(priority: int) -> ColumnElement[str]:
     return (
         _first_waiting(priority, _other.c.key)
-        .where(_other.c.ready_at <= now)
+        .where(_other.c.ready_at <= bindparam("now"))
         .with_for_update(skip_locked=True)
         .scalar_subquery()
     )
@@ -126,6 +125,20 @@ def _first_waiting(priority: int, column: ColumnElement[Any]) -> sqlalchemy.Sele
         .order_by(_other.c.ready_at, _other.c.key)
         .limit(1)
     )
+
+
+# Built once: workers look each time that something may be ready, and building took longer.
+_LEASE = (
+    sqlalchemy.update(_queue)
+    .where(_queue.c.key == sqlalchemy.func.coalesce(_ready(_EVENT), _ready(_RESYNC)))
+    .values(
+        token=bindparam("with"),
+        owner=bindparam("by"),
+        leased_until=bindparam("until"),
+        again=None,
+    )
+    .returning(_queue.c.key, _queue.c.attempts)
+)
 
 
 def hand_ports(connection: sqlalchemy.Connection, key: str) -> frozenset[str]:

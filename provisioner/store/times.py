@@ -6,6 +6,7 @@ leases that are still good. So where there is a server its clock counts.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -23,7 +24,9 @@ def of_process(clock: ports.Clock) -> Time:
 
 
 def of_server(connection: sqlalchemy.Connection) -> datetime:
-    """Ask the server, whose clock goes on during a transaction."""
-    asked = sqlalchemy.select(sqlalchemy.func.clock_timestamp())
-    moment: datetime = connection.execute(asked).scalar_one()
+    """Ask the server, whose clock goes on during a transaction; by the driver, for its time."""
+    with contextlib.closing(connection.connection.cursor()) as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        ((answer,),) = cursor.fetchall()
+    moment: datetime = answer
     return moment.astimezone(UTC)

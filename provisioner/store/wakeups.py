@@ -34,7 +34,9 @@ _log = telemetry.Log(__name__)
 def announce(connection: sqlalchemy.Connection) -> None:
     """Wake every listener once this transaction is committed."""
     if connection.dialect.name == "postgresql":
-        connection.execute(sqlalchemy.select(sqlalchemy.func.pg_notify(_CHANNEL, "")))
+        # Told to the driver itself: every delivery does, and it may be sent with what it writes.
+        with contextlib.closing(connection.connection.cursor()) as cursor:
+            cursor.execute("SELECT pg_notify(%s, '')", (_CHANNEL,))
 
 
 def is_silent(connection: sqlalchemy.Connection) -> bool:
