@@ -79,6 +79,7 @@ class Parts:
     issuer: ports.Issuer
     objects: s3.S3Store
     prober: ports.Prober
+    remotes: git.GitRemotes
     reconciler: reconciler.Reconciler
     observer: observer.Observer
     readings: reading.Readings
@@ -105,7 +106,8 @@ class Parts:
         )
 
     def close(self) -> None:
-        """Close what holds connections."""
+        """End pushes that are still under way, and close what holds connections."""
+        self.remotes.close()
         self.portal.close()
         self.store.close()
 
@@ -136,9 +138,11 @@ def assemble(
         endpoint=settings.s3_endpoint, region=settings.s3_region, bucket=settings.s3_bucket
     )
     template = _template_step(settings)
+    remotes = git.GitRemotes(output=settings.template_output_path, remote=_remote(settings))
     steps = _steps(
         settings,
         template=template,
+        remotes=remotes,
         dpp=reader,
         records=kept.records,
         issuer=issuer,
@@ -193,6 +197,7 @@ def assemble(
         issuer=issuer,
         objects=objects,
         prober=prober,
+        remotes=remotes,
         reconciler=reconciles,
         observer=observer.Observer(readings, steps=steps, clock=clock),
         readings=readings,
@@ -285,6 +290,7 @@ def _steps(
     settings: Settings,
     *,
     template: template_step.TemplateStep,
+    remotes: git.GitRemotes,
     dpp: portal.HttpPortal,
     records: ports.Records,
     issuer: ports.Issuer,
@@ -320,10 +326,7 @@ def _steps(
         template,
         adopt.AdoptStep(objects, folders, issuer, records=records, portal=dpp),
         rename.FormerStep(objects, records, bucket=bucket),
-        repository.RepositoryStep(
-            git.GitRemotes(output=settings.template_output_path, remote=_remote(settings)),
-            jitter=random.random,
-        ),
+        repository.RepositoryStep(remotes, jitter=random.random),
     )
 
 

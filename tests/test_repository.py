@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -235,6 +236,61 @@ def test_a_remote_that_hangs_holds_up_one_push_and_not_every_products(
         assert remotes.waits(_ID)
 
 
+@pytest.fixture
+def hanging(output: Path, template: Path) -> Iterator[tuple[socket.socket, repository.GitRemotes]]:
+    """Have a first commit wait for a remote that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20)
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        remote = repository.Remote(pattern=f"{address}/{{namespace}}.git")
+        make(output, template, remote)
+        yield silent, repository.GitRemotes(output=output, remote=remote)
+
+
+def ended(silent: socket.socket) -> bool:
+    """Wait until whoever pushes has let go of its connection; git itself would in 15 seconds."""
+    connection, _ = silent.accept()
+    with connection:
+        connection.settimeout(5)
+        while connection.recv(4096):
+            pass
+    return True
+
+
+def test_a_push_is_ended_with_its_helpers_once_it_is_not_ours_any_more(
+    hanging: tuple[socket.socket, repository.GitRemotes],
+) -> None:
+    silent, remotes = hanging
+
+    def lost() -> None:
+        raise errors.LeaseLost("the lease has run out")
+
+    with pytest.raises(errors.LeaseLost):
+        remotes.push("sales", _ID, heed=lost)
+    assert ended(silent)
+    assert remotes.waits(_ID)
+
+
+def test_a_push_is_ended_by_whoever_closes_and_none_begins_after_it(
+    hanging: tuple[socket.socket, repository.GitRemotes],
+) -> None:
+    silent, remotes = hanging
+    with ThreadPoolExecutor(1) as pool:
+        pushing = pool.submit(remotes.push, "sales", _ID)
+        connection, _ = silent.accept()
+        with connection:
+            remotes.close()
+            assert isinstance(pushing.exception(timeout=0.5), errors.LeaseLost)
+            connection.settimeout(0.5)
+            while connection.recv(4096):
+                pass
+    with pytest.raises(errors.LeaseLost):
+        remotes.push("sales", _ID)
+    silent.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        silent.accept()
+
+
 # --- the step
 
 
@@ -248,7 +304,10 @@ class RecordingRepositories:
     def waits(self, product_id: str) -> bool:
         return self.waiting
 
-    def push(self, namespace: str, product_id: str) -> None:
+    def push(
+        self, namespace: str, product_id: str, heed: Callable[[], None] = lambda: None
+    ) -> None:
+        heed()
         if self.refusals:
             self.refusals -= 1
             raise errors.RemoteRefused("the remote does not answer as a git remote does")

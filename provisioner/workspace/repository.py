@@ -13,19 +13,16 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
-import shutil
-import signal
-import subprocess
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from provisioner import errors, names, telemetry
-from provisioner.workspace import blueprint, claims, ground
+from provisioner.workspace import blueprint, claims, ground, program
 
 _log = telemetry.Log(__name__)
 
@@ -33,7 +30,6 @@ FOLDER = ".git"
 STAGED = "repository"
 UNPUSHED = "unpushed"
 _BRANCH = "refs/heads/main"
-_NAME, _EMAIL = "Provisioner", "provisioner@noreply.invalid"
 _IGNORED = "# Keys are never committed, whatever .gitignore says.\n.env*\n.aws/\n*.template-new\n"
 _OPEN, _CLOSED, _PLAIN = 0o755, 0o700, 0o644
 _PUSH_SECONDS = 30.0
@@ -41,6 +37,8 @@ _MAKE_SECONDS = 60.0
 _LONG_SECONDS = 8.0
 """A push that fails after so long was waited for: others would hold up their workers, too."""
 _LEFT_ALONE_SECONDS = 300.0
+_LEAVE_SECONDS = 2.0
+"""How long who leaves waits for pushes to have been ended."""
 
 _MEANINGS = (
     ("rejected", "the remote has another history"),
@@ -67,11 +65,6 @@ class Remote:
         return self.pattern.replace("{namespace}", names.check_namespace(namespace))
 
 
-def program() -> str | None:
-    """Return the git program; None where there is none."""
-    return shutil.which("git")
-
-
 def begin(
     folder: ground.Tree, rendering: blueprint.Rendering, *, at: datetime, origin: str | None
 ) -> bool:
@@ -79,7 +72,7 @@ def begin(
 
     False, and nothing made, where there is no git.
     """
-    git = program()
+    git = program.found()
     if git is None:
         _log.warning("there is no git: workspaces are no repositories")
         return False
@@ -91,13 +84,14 @@ def begin(
     folder.add("info/exclude", _IGNORED.encode(), _PLAIN)
     environment = {"GIT_DIR": "."}
     options = ["-c", "fastimport.unpackLimit=1"]  # one pack, not a file an object
-    _run(
-        [git, *options, "fast-import", "--quiet", "--done", "--date-format=raw"],
-        folder,
-        environment,
-        _stream(rendering, at),
-    )
-    _run([git, "read-tree", _BRANCH], folder, environment, b"")
+    importing = [git, *options, "fast-import", "--quiet", "--done", "--date-format=raw"]
+    for command, given in (
+        (importing, _stream(rendering, at)),
+        ([git, "read-tree", _BRANCH], b""),
+    ):
+        said = program.run(command, folder, environment, given, seconds=_MAKE_SECONDS)
+        if said is not None:
+            raise errors.RemoteRefused("git could not make the first commit")
     return True
 
 
@@ -150,7 +144,10 @@ def _stream(rendering: blueprint.Rendering, at: datetime) -> bytes:
     """Write the rendering as one commit in the language of `git fast-import`."""
     message = b"Start from the template"
     when = f"{int(at.timestamp())} +0000"
-    parts = [f"commit {_BRANCH}\ncommitter {_NAME} <{_EMAIL}> {when}\n".encode(), _data(message)]
+    parts = [
+        f"commit {_BRANCH}\ncommitter {program.NAME} <{program.EMAIL}> {when}\n".encode(),
+        _data(message),
+    ]
     for file in rendering.files:
         mode = "100755" if file.executable else "100644"
         parts += [f"M {mode} inline {_quoted(file.path)}\n".encode(), _data(file.data)]
@@ -176,6 +173,9 @@ class GitRemotes:
         self._remote = remote
         self._clock = clock
         self._left_alone_until: float | None = None
+        self._ends = False
+        self._pushes = 0
+        self._changed = threading.Condition()
 
     def waits(self, product_id: str) -> bool:
         """Tell whether a product's first commit is still to be pushed."""
@@ -187,19 +187,47 @@ class GitRemotes:
         except (OSError, ground.ChangedByUser):
             return False
 
-    def push(self, namespace: str, product_id: str) -> None:
+    def close(self) -> None:
+        """End every push that is under way, and take no other."""
+        with self._changed:
+            self._ends = True
+            self._changed.wait_for(lambda: not self._pushes, _LEAVE_SECONDS)
+
+    def push(
+        self, namespace: str, product_id: str, heed: Callable[[], None] = lambda: None
+    ) -> None:
         """Push the first commit, and forget it; nothing that waits is success.
 
-        Never by force: a remote that has another history keeps it (`RemoteRefused`).
+        Never by force: a remote that has another history keeps it (`RemoteRefused`). What `heed`
+        raises ends the push.
         """
         if self._remote is None or not self.waits(product_id):
             return
         url = self._remote.url(namespace)
         with self._record(product_id) as record:
-            with record.folder(UNPUSHED) as waiting, self._unless_it_hangs():
-                _push(waiting, url, self._remote.basic_auth)
+            with record.folder(UNPUSHED) as waiting, self._unless_it_hangs(), self._counted():
+                _push(waiting, url, self._remote.basic_auth, lambda: self._heed(heed))
             record.remove_all(UNPUSHED)
         _log.info("pushed the first commit", namespace=namespace)
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Have whoever closes wait for this push to have ended."""
+        with self._changed:
+            if self._ends:
+                raise errors.LeaseLost("the service ends")
+            self._pushes += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._pushes -= 1
+                self._changed.notify_all()
+
+    def _heed(self, heed: Callable[[], None]) -> None:
+        if self._ends:
+            raise errors.LeaseLost("the service ends")
+        heed()
 
     @contextlib.contextmanager
     def _unless_it_hangs(self) -> Iterator[None]:
@@ -227,8 +255,8 @@ class GitRemotes:
             return private.folder(product_id)
 
 
-def _push(folder: ground.Tree, url: str, basic_auth: str | None) -> None:
-    git = program()
+def _push(folder: ground.Tree, url: str, basic_auth: str | None, heed: Callable[[], None]) -> None:
+    git = program.found()
     if git is None:
         raise errors.RemoteRefused("there is no git to push with")
     environment = {
@@ -237,7 +265,10 @@ def _push(folder: ground.Tree, url: str, basic_auth: str | None) -> None:
         "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=10",
         **_settings(basic_auth if url.startswith("http") else None),
     }
-    _run([git, "push", "--quiet", url, f"{_BRANCH}:{_BRANCH}"], folder, environment, b"")
+    command = [git, "push", "--quiet", url, f"{_BRANCH}:{_BRANCH}"]
+    said = program.run(command, folder, environment, seconds=_PUSH_SECONDS, heed=heed)
+    if said is not None:
+        raise errors.RemoteRefused(_meaning(said))
 
 
 def _settings(basic_auth: str | None) -> dict[str, str]:
@@ -255,45 +286,6 @@ def _settings(basic_auth: str | None) -> dict[str, str]:
     for number, (name, value) in enumerate(settings.items()):
         pairs |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
     return pairs
-
-
-def _run(
-    command: list[str], folder: ground.Tree, environment: Mapping[str, str], given: bytes
-) -> None:
-    """Run git in a folder of ours, with nobody's configuration; its words stay here."""
-    process = subprocess.Popen(
-        command,
-        cwd=folder.path,
-        env={
-            "PATH": os.defpath,
-            "LC_ALL": "C",
-            "HOME": "/nonexistent",
-            "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            "GIT_TERMINAL_PROMPT": "0",
-            # Or its log of references would name the service's user and host.
-            "GIT_COMMITTER_NAME": _NAME,
-            "GIT_COMMITTER_EMAIL": _EMAIL,
-            **environment,
-        },
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    pushes = "push" in command
-    try:
-        _, said = process.communicate(given, _PUSH_SECONDS if pushes else _MAKE_SECONDS)
-    except subprocess.TimeoutExpired as exc:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # its helpers too
-        process.communicate()
-        raise errors.RemoteRefused("git did not come to an end") from exc
-    if process.returncode:
-        raise errors.RemoteRefused(_meaning(said.decode(errors="replace")) if pushes else _BROKEN)
-
-
-_BROKEN = "git could not make the first commit"
 
 
 def _meaning(said: str) -> str:
