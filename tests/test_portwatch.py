@@ -198,6 +198,46 @@ def test_an_engine_that_is_away_is_asked_again_ever_more_slowly(world: World) ->
     assert world.port.state is model.PortState.FRESH
 
 
+def test_ports_that_had_no_turn_because_the_engine_was_away_have_it_soon_and_few_at_a_time() -> (
+    None
+):
+    ports = tuple(b.a_port(b.an_id(100 + n), f"p{n}") for n in range(50))
+    world = memory_world.MemoryWorld(model.PortalView(product=b.a_product(), ports=ports))
+    world.settle(SALES)
+    world.published.down = True
+    for _ in range(5):
+        world.portwatch.tick()
+        world.clock.advance(61)
+    world.published.down = False
+    unseen = []
+    for _ in range(3):
+        world.clock.advance(61)
+        world.portwatch.tick()
+        ports_now = world.store.contracts.ports.values()
+        unseen.append(len([each for each in ports_now if each.read_at is None]))
+    assert unseen == [30, 10, 0]
+
+
+def test_one_port_that_always_fails_holds_up_no_other() -> None:
+    ports = tuple(b.a_port(b.an_id(100 + n), f"p{n}") for n in range(50))
+    world = memory_world.MemoryWorld(model.PortalView(product=b.a_product(), ports=ports))
+    world.settle(SALES)
+    read = world.published.read
+
+    def fail_at_one(key: str, *, limit: int, etag: str = "") -> Any:
+        world.published.down = key == f"sales/p7/{portwatch.NAME}"
+        return read(key, limit=limit, etag=etag)
+
+    world.published.read = fail_at_one  # type: ignore[method-assign]
+    for _ in range(120):
+        world.portwatch.tick()
+        world.clock.advance(1)
+    tried = world.published.reads.count(f"sales/p7/{portwatch.NAME}")
+    unseen = [each for each in world.store.contracts.ports.values() if each.read_at is None]
+    assert [each.port_namespace for each in unseen] == ["p7"]
+    assert 2 <= tried <= 10
+
+
 def test_a_store_that_is_away_is_the_crews_affair(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
