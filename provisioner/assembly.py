@@ -32,6 +32,7 @@ from provisioner import (
     sealing,
     store,
     telemetry,
+    unwatched,
     worker,
     workqueue,
     workspace,
@@ -100,7 +101,7 @@ class Parts:
     def views(self) -> portviews.PortViews:
         """Return what shows output ports, their place as consumers see it."""
         return portviews.PortViews(
-            self.store.contracts,
+            contracts(self.settings, self.store),
             bucket=self.settings.s3_bucket,
             endpoint=self.settings.s3_public_endpoint,
         )
@@ -153,7 +154,7 @@ def assemble(
         portal=reader,
         records=kept.records,
         asks=kept.asks,
-        contracts=kept.contracts,
+        contracts=contracts(settings, kept),
         rules=_rules(settings),
         clock=clock,
         template=template.follows(
@@ -211,6 +212,13 @@ def assemble(
         ),
         template=template,
     )
+
+
+def contracts(settings: Settings, kept: store.Store) -> ports.Contracts:
+    """Return what is known of output ports; no verdicts where nobody looks at them."""
+    if settings.ports_seconds:
+        return kept.contracts
+    return unwatched.UnwatchedContracts(kept.contracts)
 
 
 def scratch_store(folder: Path) -> store.Store:

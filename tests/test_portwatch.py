@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from provisioner import errors, freshness, model, portfile, portwatch
+from provisioner import errors, freshness, model, portfile, portviews, portwatch, unwatched
 from tests import builders as b
 from tests import memory_world, published
 
@@ -301,6 +301,28 @@ def test_ports_are_counted_by_state(world: World) -> None:
     value = world.metrics.registry.get_sample_value
     assert value("provisioner_ports", {"state": "fresh"}) == 1
     assert value("provisioner_ports", {"state": "stale"}) == 0
+
+
+def test_verdicts_go_when_nobody_looks_any_more_and_columns_stay(world: World) -> None:
+    world.publish(rows=1000)
+    world.look()
+    world.publish(rows=10)
+    world.look()
+    watched = world.readings._contracts
+    world.readings._contracts = unwatched.UnwatchedContracts(watched)
+    assert world.resync.run().queued == 2
+    world.work()
+    assert (world.conditions(SALES), world.conditions(MARKETING)) == ([], [])
+    assert world.columns() == {"day": "DATE", "revenue": "DECIMAL(18,2)"}
+    assert "| not looked at any more | 10 | 2026-11-21 | 2 |" in world.inputs()
+    assert world.resync.run().queued == 0
+    view = portviews.PortViews(world.readings._contracts, bucket="lake", endpoint="")
+    (shown,) = view.of(world.record(SALES)).outputs
+    assert (shown.state, shown.contract) == (model.PortState.UNKNOWN, world.port.contract)
+    world.readings._contracts = watched
+    world.resync.run()
+    world.work()
+    assert "InputShrunken" in world.conditions(MARKETING)
 
 
 @pytest.mark.parametrize(
