@@ -170,7 +170,7 @@ def test_a_template_update_keeps_what_waits(
     assert git("rev-parse", "main", cwd=there) == first
 
 
-def test_a_remote_with_a_history_of_its_own_keeps_it(
+def test_a_remote_with_a_history_of_its_own_keeps_it_and_gets_a_branch_beside(
     tmp_path: Path, output: Path, template: Path, remote: repository.Remote, there: Path
 ) -> None:
     other = make(tmp_path / "other", template)
@@ -178,12 +178,46 @@ def test_a_remote_with_a_history_of_its_own_keeps_it(
     identity = ("-c", "user.name=someone", "-c", "user.email=someone@example.invalid")
     git(*identity, "commit", "--quiet", "--all", "--amend", "--message", "Theirs", cwd=other)
     git("push", "--quiet", str(there), "main", cwd=other)
+    folder = make(output, template, remote)
+    first = git("rev-parse", "main", cwd=folder)
+    remotes = repository.GitRemotes(output=output, remote=remote)
+    remotes.push("sales", _ID)
+    assert not remotes.waits(_ID)
+    assert git("log", "--format=%s", "main", cwd=there) == "Theirs\n"
+    assert git("rev-parse", f"dpp/{first[:12]}", cwd=there) == first
+
+
+def test_a_remote_that_takes_no_commit_at_all_is_asked_again(
+    output: Path, template: Path, remote: repository.Remote, there: Path
+) -> None:
+    hook = there / "hooks/pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
     make(output, template, remote)
     remotes = repository.GitRemotes(output=output, remote=remote)
-    with pytest.raises(errors.RemoteRefused, match="another history"):
+    with pytest.raises(errors.RemoteRefused, match="refuses the commit"):
         remotes.push("sales", _ID)
-    assert git("log", "--format=%s", "main", cwd=there) == "Theirs\n"
     assert remotes.waits(_ID)
+    assert git("branch", "--list", cwd=there) == ""
+
+
+def test_a_workspace_that_was_renamed_is_pushed_where_its_origin_is(
+    output: Path, template: Path, remote: repository.Remote, there: Path
+) -> None:
+    folder = make(output, template, remote)
+    repository.GitRemotes(output=output, remote=remote).push("vertrieb", _ID)
+    assert git("rev-parse", "main", cwd=there) == git("rev-parse", "main", cwd=folder)
+
+
+def test_a_workspace_whose_remotes_are_elsewhere_by_now_is_pushed_there(
+    tmp_path: Path, output: Path, template: Path
+) -> None:
+    there = git_remote.bare(tmp_path / "right" / "sales.git")
+    folder = make(output, template, repository.Remote(pattern=f"file://{tmp_path}/{{namespace}}"))
+    right = repository.Remote(pattern=f"file://{tmp_path}/right/{{namespace}}.git")
+    repository.GitRemotes(output=output, remote=right).push("sales", _ID)
+    assert git("rev-parse", "main", cwd=there) == git("rev-parse", "main", cwd=folder)
 
 
 def test_what_a_remote_says_against_it_is_told_in_our_words(

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -29,7 +30,8 @@ _log = telemetry.Log(__name__)
 FOLDER = ".git"
 STAGED = "repository"
 UNPUSHED = "unpushed"
-_BRANCH = "refs/heads/main"
+_HEADS = "refs/heads/"
+_BRANCH = f"{_HEADS}main"
 _IGNORED = "# Keys are never committed, whatever .gitignore says.\n.env*\n.aws/\n*.template-new\n"
 _OPEN, _CLOSED, _PLAIN = 0o755, 0o700, 0o644
 _PUSH_SECONDS = 30.0
@@ -40,8 +42,10 @@ _LEFT_ALONE_SECONDS = 300.0
 _LEAVE_SECONDS = 2.0
 """How long who leaves waits for pushes to have been ended."""
 
+_OTHER_HISTORY = "[rejected]"
 _MEANINGS = (
-    ("rejected", "the remote has another history"),
+    ("[remote rejected]", "the remote refuses the commit"),
+    (_OTHER_HISTORY, "the remote has another history"),
     ("Authentication failed", "the remote refuses who asks"),
     ("could not read", "the remote refuses who asks"),
     ("Permission denied", "the remote refuses who asks"),
@@ -63,6 +67,12 @@ class Remote:
     def url(self, namespace: str) -> str:
         """Return the address of a product's repository."""
         return self.pattern.replace("{namespace}", names.check_namespace(namespace))
+
+    def has(self, url: str) -> bool:
+        """Tell whether an address is one of these, whosever."""
+        before, after = self.pattern.split("{namespace}")
+        named = url.removeprefix(before).removesuffix(after)
+        return names.is_namespace(named) and self.url(named) == url
 
 
 def begin(
@@ -198,17 +208,27 @@ class GitRemotes:
     ) -> None:
         """Push the first commit, and forget it; nothing that waits is success.
 
-        Never by force: a remote that has another history keeps it (`RemoteRefused`). What `heed`
-        raises ends the push.
+        Never by force: in a remote that has another history, of an earlier workspace or of users
+        who were faster, the commit becomes a branch of its own. What `heed` raises ends the push.
         """
         if self._remote is None or not self.waits(product_id):
             return
-        url = self._remote.url(namespace)
         with self._record(product_id) as record:
             with record.folder(UNPUSHED) as waiting, self._unless_it_hangs(), self._counted():
-                _push(waiting, url, self._remote.basic_auth, lambda: self._heed(heed))
+                url = _origin(waiting)
+                if not self._remote.has(url):  # it was made for remotes that are elsewhere now
+                    url = self._remote.url(namespace)
+                push = functools.partial(
+                    _push, waiting, url, self._remote.basic_auth, lambda: self._heed(heed)
+                )
+                branch, said = _BRANCH, push(_BRANCH)
+                if said is not None and _OTHER_HISTORY in said:
+                    branch = _beside(waiting)
+                    said = push(branch)
+                if said is not None:
+                    raise errors.RemoteRefused(_meaning(said))
             record.remove_all(UNPUSHED)
-        _log.info("pushed the first commit", namespace=namespace)
+        _log.info("pushed the first commit", namespace=namespace, branch=branch)
 
     @contextlib.contextmanager
     def _counted(self) -> Iterator[None]:
@@ -255,7 +275,33 @@ class GitRemotes:
             return private.folder(product_id)
 
 
-def _push(folder: ground.Tree, url: str, basic_auth: str | None, heed: Callable[[], None]) -> None:
+def _origin(repository: ground.Tree) -> str:
+    """Return the address that the workspace has for its remote; a rename does not change it."""
+    for line in _text(repository, "config").splitlines():
+        name, _, value = line.strip().partition(" = ")
+        if name == "url":
+            return value
+    return ""
+
+
+def _text(repository: ground.Tree, path: str) -> str:
+    file = repository.read(path)
+    return file.data.decode() if file else ""
+
+
+def _beside(repository: ground.Tree) -> str:
+    """Name a branch that nobody else has: by the commit."""
+    return f"{_HEADS}dpp/{_text(repository, _BRANCH)[:12]}"
+
+
+def _push(
+    folder: ground.Tree,
+    url: str,
+    basic_auth: str | None,
+    heed: Callable[[], None],
+    branch: str,
+) -> str | None:
+    """Push the first commit to a branch; return what git says where that fails."""
     git = program.found()
     if git is None:
         raise errors.RemoteRefused("there is no git to push with")
@@ -265,10 +311,8 @@ def _push(folder: ground.Tree, url: str, basic_auth: str | None, heed: Callable[
         "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=10",
         **_settings(basic_auth if url.startswith("http") else None),
     }
-    command = [git, "push", "--quiet", url, f"{_BRANCH}:{_BRANCH}"]
-    said = program.run(command, folder, environment, seconds=_PUSH_SECONDS, heed=heed)
-    if said is not None:
-        raise errors.RemoteRefused(_meaning(said))
+    command = [git, "push", "--quiet", url, f"{_BRANCH}:{branch}"]
+    return program.run(command, folder, environment, seconds=_PUSH_SECONDS, heed=heed)
 
 
 def _settings(basic_auth: str | None) -> dict[str, str]:
