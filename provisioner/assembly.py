@@ -55,7 +55,7 @@ from provisioner.steps import (
 from provisioner.steps import template as template_step
 from provisioner.steps import workspace as workspace_step
 from provisioner.workspace import extensions
-from provisioner.workspace import repository as git
+from provisioner.workspace import pushing as git
 
 FINALIZER = "sqlmesh-provisioner"
 _LEASE_SECONDS = 30.0

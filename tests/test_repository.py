@@ -15,7 +15,7 @@ import pytest
 from provisioner import errors, model, ports, workspace
 from provisioner.steps import protocol
 from provisioner.steps import repository as repository_step
-from provisioner.workspace import repository
+from provisioner.workspace import pushing, repository
 from tests import builders as b
 from tests import git_remote, memory_store
 from tests.git_remote import git
@@ -51,9 +51,7 @@ def output(tmp_path: Path) -> Path:
     return tmp_path / "output"
 
 
-def make(
-    output: Path, template: Path, remote: repository.Remote | None = None, **owner: int
-) -> Path:
+def make(output: Path, template: Path, remote: pushing.Remote | None = None, **owner: int) -> Path:
     spec = ports.WorkspaceSpec(
         product_id=_ID, namespace="sales", context={"project_name": "sales"}, text={}
     )
@@ -123,16 +121,16 @@ def test_without_git_a_workspace_is_made_all_the_same(
 
 
 @pytest.fixture(params=["file", "http"])
-def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[repository.Remote]:
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[pushing.Remote]:
     """Have a bare repository for `sales`, over a file's path and over HTTP with a password."""
     root = tmp_path / "remotes"
     git_remote.bare(root / "teams" / "sales.git")
     if request.param == "file":
-        yield repository.Remote(pattern=f"file://{root}/teams/{{namespace}}.git")
+        yield pushing.Remote(pattern=f"file://{root}/teams/{{namespace}}.git")
         return
     with git_remote.serving(root) as address:
         pattern = f"{address}/teams/{{namespace}}.git"
-        yield repository.Remote(pattern=pattern, basic_auth=git_remote.AUTH)
+        yield pushing.Remote(pattern=pattern, basic_auth=git_remote.AUTH)
 
 
 @pytest.fixture
@@ -141,10 +139,10 @@ def there(tmp_path: Path) -> Path:
 
 
 def test_the_first_commit_reaches_the_remote_and_users_can_pull_from_it(
-    output: Path, template: Path, remote: repository.Remote, there: Path
+    output: Path, template: Path, remote: pushing.Remote, there: Path
 ) -> None:
     folder = make(output, template, remote)
-    remotes = repository.GitRemotes(output=output, remote=remote)
+    remotes = pushing.GitRemotes(output=output, remote=remote)
     assert remotes.waits(_ID)
     remotes.push("sales", _ID)
     assert not remotes.waits(_ID)
@@ -155,7 +153,7 @@ def test_the_first_commit_reaches_the_remote_and_users_can_pull_from_it(
 
 
 def test_a_template_update_keeps_what_waits(
-    output: Path, template: Path, remote: repository.Remote, there: Path
+    output: Path, template: Path, remote: pushing.Remote, there: Path
 ) -> None:
     folder = make(output, template, remote)
     first = git("rev-parse", "main", cwd=folder)
@@ -166,12 +164,12 @@ def test_a_template_update_keeps_what_waits(
     )
     kept.upgrade(spec, _FILES)
     assert (folder / "README.md").read_text() == "newer\n"
-    repository.GitRemotes(output=output, remote=remote).push("sales", _ID)
+    pushing.GitRemotes(output=output, remote=remote).push("sales", _ID)
     assert git("rev-parse", "main", cwd=there) == first
 
 
 def test_a_remote_with_a_history_of_its_own_keeps_it_and_gets_a_branch_beside(
-    tmp_path: Path, output: Path, template: Path, remote: repository.Remote, there: Path
+    tmp_path: Path, output: Path, template: Path, remote: pushing.Remote, there: Path
 ) -> None:
     other = make(tmp_path / "other", template)
     (other / "README.md").write_text("another\n")
@@ -180,7 +178,7 @@ def test_a_remote_with_a_history_of_its_own_keeps_it_and_gets_a_branch_beside(
     git("push", "--quiet", str(there), "main", cwd=other)
     folder = make(output, template, remote)
     first = git("rev-parse", "main", cwd=folder)
-    remotes = repository.GitRemotes(output=output, remote=remote)
+    remotes = pushing.GitRemotes(output=output, remote=remote)
     remotes.push("sales", _ID)
     assert not remotes.waits(_ID)
     assert git("log", "--format=%s", "main", cwd=there) == "Theirs\n"
@@ -188,14 +186,14 @@ def test_a_remote_with_a_history_of_its_own_keeps_it_and_gets_a_branch_beside(
 
 
 def test_a_remote_that_takes_no_commit_at_all_is_asked_again(
-    output: Path, template: Path, remote: repository.Remote, there: Path
+    output: Path, template: Path, remote: pushing.Remote, there: Path
 ) -> None:
     hook = there / "hooks/pre-receive"
     hook.parent.mkdir(exist_ok=True)
     hook.write_text("#!/bin/sh\nexit 1\n")
     hook.chmod(0o755)
     make(output, template, remote)
-    remotes = repository.GitRemotes(output=output, remote=remote)
+    remotes = pushing.GitRemotes(output=output, remote=remote)
     with pytest.raises(errors.RemoteRefused, match="refuses the commit"):
         remotes.push("sales", _ID)
     assert remotes.waits(_ID)
@@ -203,10 +201,10 @@ def test_a_remote_that_takes_no_commit_at_all_is_asked_again(
 
 
 def test_a_workspace_that_was_renamed_is_pushed_where_its_origin_is(
-    output: Path, template: Path, remote: repository.Remote, there: Path
+    output: Path, template: Path, remote: pushing.Remote, there: Path
 ) -> None:
     folder = make(output, template, remote)
-    repository.GitRemotes(output=output, remote=remote).push("vertrieb", _ID)
+    pushing.GitRemotes(output=output, remote=remote).push("vertrieb", _ID)
     assert git("rev-parse", "main", cwd=there) == git("rev-parse", "main", cwd=folder)
 
 
@@ -214,9 +212,9 @@ def test_a_workspace_whose_remotes_are_elsewhere_by_now_is_pushed_there(
     tmp_path: Path, output: Path, template: Path
 ) -> None:
     there = git_remote.bare(tmp_path / "right" / "sales.git")
-    folder = make(output, template, repository.Remote(pattern=f"file://{tmp_path}/{{namespace}}"))
-    right = repository.Remote(pattern=f"file://{tmp_path}/right/{{namespace}}.git")
-    repository.GitRemotes(output=output, remote=right).push("sales", _ID)
+    folder = make(output, template, pushing.Remote(pattern=f"file://{tmp_path}/{{namespace}}"))
+    right = pushing.Remote(pattern=f"file://{tmp_path}/right/{{namespace}}.git")
+    pushing.GitRemotes(output=output, remote=right).push("sales", _ID)
     assert git("rev-parse", "main", cwd=there) == git("rev-parse", "main", cwd=folder)
 
 
@@ -230,18 +228,18 @@ def test_what_a_remote_says_against_it_is_told_in_our_words(
             f"file://{tmp_path}/nowhere/{{namespace}}": (None, "no such remote repository"),
             "http://127.0.0.1:1/{namespace}": (None, "does not answer"),
         }
-        make(output, template, repository.Remote(pattern=next(iter(cases))))
+        make(output, template, pushing.Remote(pattern=next(iter(cases))))
         for pattern, (auth, meaning) in cases.items():
-            remote = repository.Remote(pattern=pattern, basic_auth=auth)
+            remote = pushing.Remote(pattern=pattern, basic_auth=auth)
             assert "password" not in repr(remote)
-            remotes = repository.GitRemotes(output=output, remote=remote)
+            remotes = pushing.GitRemotes(output=output, remote=remote)
             with pytest.raises(errors.RemoteRefused, match=meaning):
                 remotes.push("sales", _ID)
             assert remotes.waits(_ID)
 
 
 def test_a_namespace_never_leads_out_of_the_pattern() -> None:
-    remote = repository.Remote(pattern="https://git.example/{namespace}.git")
+    remote = pushing.Remote(pattern="https://git.example/{namespace}.git")
     assert remote.url("sales+eu") == "https://git.example/sales+eu.git"
     with pytest.raises(errors.NameRejected):
         remote.url("../admin")
@@ -250,14 +248,14 @@ def test_a_namespace_never_leads_out_of_the_pattern() -> None:
 def test_a_remote_that_hangs_holds_up_one_push_and_not_every_products(
     output: Path, template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repository, "_PUSH_SECONDS", 0.3)
+    monkeypatch.setattr(pushing, "_PUSH_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.setblocking(False)
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        remote = repository.Remote(pattern=f"{address}/{{namespace}}.git")
+        remote = pushing.Remote(pattern=f"{address}/{{namespace}}.git")
         make(output, template, remote)
         moments = iter((0.0, 30.0, 31.0, 331.0, 361.0))
-        remotes = repository.GitRemotes(output=output, remote=remote, clock=lambda: next(moments))
+        remotes = pushing.GitRemotes(output=output, remote=remote, clock=lambda: next(moments))
         for reached in (True, False, True):
             with pytest.raises(errors.RemoteRefused):
                 remotes.push("sales", _ID)
@@ -271,14 +269,14 @@ def test_a_remote_that_hangs_holds_up_one_push_and_not_every_products(
 
 
 @pytest.fixture
-def hanging(output: Path, template: Path) -> Iterator[tuple[socket.socket, repository.GitRemotes]]:
+def hanging(output: Path, template: Path) -> Iterator[tuple[socket.socket, pushing.GitRemotes]]:
     """Have a first commit wait for a remote that takes connections and never answers."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.settimeout(20)
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        remote = repository.Remote(pattern=f"{address}/{{namespace}}.git")
+        remote = pushing.Remote(pattern=f"{address}/{{namespace}}.git")
         make(output, template, remote)
-        yield silent, repository.GitRemotes(output=output, remote=remote)
+        yield silent, pushing.GitRemotes(output=output, remote=remote)
 
 
 def ended(silent: socket.socket) -> bool:
@@ -292,7 +290,7 @@ def ended(silent: socket.socket) -> bool:
 
 
 def test_a_push_is_ended_with_its_helpers_once_it_is_not_ours_any_more(
-    hanging: tuple[socket.socket, repository.GitRemotes],
+    hanging: tuple[socket.socket, pushing.GitRemotes],
 ) -> None:
     silent, remotes = hanging
 
@@ -306,7 +304,7 @@ def test_a_push_is_ended_with_its_helpers_once_it_is_not_ours_any_more(
 
 
 def test_a_push_is_ended_by_whoever_closes_and_none_begins_after_it(
-    hanging: tuple[socket.socket, repository.GitRemotes],
+    hanging: tuple[socket.socket, pushing.GitRemotes],
 ) -> None:
     silent, remotes = hanging
     with ThreadPoolExecutor(1) as pool:
