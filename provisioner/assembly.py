@@ -32,6 +32,7 @@ from provisioner import (
     sealing,
     store,
     telemetry,
+    unwatched,
     worker,
     workqueue,
     workspace,
@@ -54,7 +55,7 @@ from provisioner.steps import (
 from provisioner.steps import template as template_step
 from provisioner.steps import workspace as workspace_step
 from provisioner.workspace import extensions
-from provisioner.workspace import repository as git
+from provisioner.workspace import pushing as git
 
 FINALIZER = "sqlmesh-provisioner"
 _LEASE_SECONDS = 30.0
@@ -79,6 +80,7 @@ class Parts:
     issuer: ports.Issuer
     objects: s3.S3Store
     prober: ports.Prober
+    remotes: git.GitRemotes
     reconciler: reconciler.Reconciler
     observer: observer.Observer
     readings: reading.Readings
@@ -99,13 +101,14 @@ class Parts:
     def views(self) -> portviews.PortViews:
         """Return what shows output ports, their place as consumers see it."""
         return portviews.PortViews(
-            self.store.contracts,
+            contracts(self.settings, self.store),
             bucket=self.settings.s3_bucket,
             endpoint=self.settings.s3_public_endpoint,
         )
 
     def close(self) -> None:
-        """Close what holds connections."""
+        """End pushes that are still under way, and close what holds connections."""
+        self.remotes.close()
         self.portal.close()
         self.store.close()
 
@@ -136,9 +139,11 @@ def assemble(
         endpoint=settings.s3_endpoint, region=settings.s3_region, bucket=settings.s3_bucket
     )
     template = _template_step(settings)
+    remotes = git.GitRemotes(output=settings.template_output_path, remote=_remote(settings))
     steps = _steps(
         settings,
         template=template,
+        remotes=remotes,
         dpp=reader,
         records=kept.records,
         issuer=issuer,
@@ -149,7 +154,7 @@ def assemble(
         portal=reader,
         records=kept.records,
         asks=kept.asks,
-        contracts=kept.contracts,
+        contracts=contracts(settings, kept),
         rules=_rules(settings),
         clock=clock,
         template=template.follows(
@@ -193,6 +198,7 @@ def assemble(
         issuer=issuer,
         objects=objects,
         prober=prober,
+        remotes=remotes,
         reconciler=reconciles,
         observer=observer.Observer(readings, steps=steps, clock=clock),
         readings=readings,
@@ -206,6 +212,13 @@ def assemble(
         ),
         template=template,
     )
+
+
+def contracts(settings: Settings, kept: store.Store) -> ports.Contracts:
+    """Return what is known of output ports; no verdicts where nobody looks at them."""
+    if settings.ports_seconds:
+        return kept.contracts
+    return unwatched.UnwatchedContracts(kept.contracts)
 
 
 def scratch_store(folder: Path) -> store.Store:
@@ -285,6 +298,7 @@ def _steps(
     settings: Settings,
     *,
     template: template_step.TemplateStep,
+    remotes: git.GitRemotes,
     dpp: portal.HttpPortal,
     records: ports.Records,
     issuer: ports.Issuer,
@@ -320,10 +334,7 @@ def _steps(
         template,
         adopt.AdoptStep(objects, folders, issuer, records=records, portal=dpp),
         rename.FormerStep(objects, records, bucket=bucket),
-        repository.RepositoryStep(
-            git.GitRemotes(output=settings.template_output_path, remote=_remote(settings)),
-            jitter=random.random,
-        ),
+        repository.RepositoryStep(remotes, jitter=random.random),
     )
 
 

@@ -120,6 +120,8 @@ def _seen_row(name: str, seen: model.SeenPort | None) -> str:
     state = seen.state if seen else model.PortState.UNKNOWN
     said = f"{_STATES[state]}: {seen.why}" if seen and seen.why else _STATES[state]
     contract = seen.contract if seen else None
+    if contract is not None and state is model.PortState.UNKNOWN:
+        said = "not looked at any more"
     if contract is None:
         return f"| `{name}` | {said} | - | - | - |"
     left_out = f", {contract.dropped} left out" if contract.dropped else ""

@@ -33,6 +33,9 @@ class SeenPorts(Protocol):
     ) -> tuple[model.SeenPort, ...]:
         """Take ports whose time has come; nobody else does until the turn that is named."""
 
+    def give_back(self, delays: Mapping[str, float]) -> None:
+        """Let claimed ports be due in so many seconds, by id, unless they are before that."""
+
     def save(self, seen: Sequence[model.SeenPort], touched: Iterable[model.Key]) -> None:
         """Note what was seen where ports still lie there, and queue keys with it."""
 
@@ -63,6 +66,8 @@ class PortWatch:
         self._wait_until: datetime | None = None
         self._count_at: datetime | None = None
         self._failures = 0
+        self._failed: dict[str, int] = {}
+        """How often ports could not be looked at, one time after another; those that could not."""
 
     def tick(self) -> bool:
         """Look at a few ports; tell whether anybody was queued for it.
@@ -77,11 +82,8 @@ class PortWatch:
         except errors.StoreUnavailable:
             raise
         except errors.ReconcileError as error:
-            delay = backoff.backoff_seconds(
-                self._failures, base=5.0, cap=300.0, jitter=random.random
-            )
+            self._wait_until = now + timedelta(seconds=_later(self._failures))
             self._failures += 1
-            self._wait_until = now + timedelta(seconds=delay)
             _log.warning("ports could not be looked at", reason=str(error))
             return False
         self._failures, self._wait_until = 0, None
@@ -92,10 +94,12 @@ class PortWatch:
         """Look at the ports whose turn it is, and keep what was seen even if one look fails."""
         looked: list[model.SeenPort] = []
         touched: set[model.Key] = set()
+        claimed = self._seen.claim(limit=_A_TICK, turn=self._turn)
         try:
-            for known in self._seen.claim(limit=_A_TICK, turn=self._turn):
+            for known in claimed:
                 seen = self.look(known)
                 looked.append(seen)
+                self._failed.pop(known.port_id, None)
                 if freshness.told(seen) != freshness.told(known):
                     touched |= {known.producer, *self._seen.consumers(known.port_id)}
                     _log.info(
@@ -104,10 +108,27 @@ class PortWatch:
                         port=seen.port_namespace,
                         state=seen.state,
                     )
+        except errors.ReconcileError:
+            self._give_back(claimed[len(looked) :])
+            raise
         finally:
             if looked:
                 self._seen.save(looked, touched)
         return bool(touched)
+
+    def _give_back(self, left: Sequence[model.SeenPort]) -> None:
+        """Keep no port waiting for a whole period because the engine did not answer.
+
+        The one that failed comes after those that were not looked at, ever later: were it alone
+        to fail, it would hold up all others.
+        """
+        delays = {known.port_id: 0.0 for known in left}
+        for known in left[:1]:
+            failures = self._failed.get(known.port_id, 0)
+            delays[known.port_id] = _later(failures)
+            self._failed[known.port_id] = failures + 1
+        if delays:
+            self._seen.give_back(delays)
 
     def look(self, known: model.SeenPort) -> model.SeenPort:
         """Read what one port publishes now."""
@@ -141,6 +162,10 @@ class PortWatch:
         counted = self._seen.counts()
         for state in model.PortState:
             self._metrics.ports.labels(state).set(counted.get(state, 0))
+
+
+def _later(failures: int) -> float:
+    return backoff.backoff_seconds(failures, base=5.0, cap=300.0, jitter=random.random)
 
 
 def turn(port_id: str, every_seconds: int, after: datetime) -> datetime:

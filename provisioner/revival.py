@@ -51,16 +51,20 @@ ASKS = frozenset({model.Ask.COMPROMISED})
 """Wishes that a restore brings back: a leaked key must die, were it the second time. Others may
 have been done since, and done twice they would cost a newer key its grace, or delete or take over
 something that is somebody's by now."""
-FLAGS = frozenset({"mass_deletion"})
-"""Flags that a restore brings back: what a person has confirmed was meant for that time."""
+FLAGS = {"mass_deletion": "a backup was restored, and no resync has compared the portal since"}
+"""Flags of `resync` that a restore sets or keeps; what a person confirmed was meant for its time.
+
+Ports and producers queue single products, too: one by one they would be released before any resync
+has counted how many the portal no longer lists. The first that succeeds decides.
+"""
 _STRANGERS_FOR = timedelta(days=7)
 
 
 def mark(record: model.Record) -> model.Record:
     """Return the record as it comes out of a backup: nothing of it counts until it was compared.
 
-    A resync queues it, not a timer: else single products would go before the guard against mass
-    deletions has seen the portal. What is released waits for its purge as before.
+    A resync queues it, not a timer: until then nothing can be done (see `FLAGS`). What is released
+    waits for its purge as before.
     """
     return dataclasses.replace(
         record,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from provisioner import errors, model, ports
 from tests import memory_queue
@@ -58,6 +58,14 @@ class MemoryContracts:
             for name in taken:
                 self.next_at[name] = turn(name, bool(self.consumers(name)), now)
             return tuple(self.ports[name] for name in taken)
+
+    def give_back(self, delays: Mapping[str, float]) -> None:
+        with self._state.lock:
+            now = self._state.clock()
+            for name, seconds in delays.items():
+                if name in self.next_at:
+                    at = now + timedelta(seconds=seconds)
+                    self.next_at[name] = min(self.next_at[name], at)
 
     def save(self, seen: Sequence[model.SeenPort], touched: Iterable[model.Key]) -> None:
         with self._state.lock:

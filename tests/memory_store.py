@@ -258,7 +258,6 @@ class Backup:
     records: Mapping[model.Key, model.Record]
     links: Mapping[model.Key, tuple[model.Link, ...]]
     asks: Mapping[tuple[model.Key, model.Ask], datetime]
-    flags: Mapping[str, str]
 
 
 class MemoryStore:
@@ -287,7 +286,6 @@ class MemoryStore:
             records=dict(state.records),
             links=dict(state.links),
             asks=dict(state.asks),
-            flags=dict(state.flags),
         )
 
     def restore(self, taken: Backup) -> None:
@@ -299,5 +297,4 @@ class MemoryStore:
         state.records = {key: revival.mark(record) for key, record in taken.records.items()}
         state.links = dict(taken.links)
         state.asks = {each: at for each, at in taken.asks.items() if each[1] in revival.ASKS}
-        state.flags = {name: text for name, text in taken.flags.items() if name in revival.FLAGS}
-        state.flags[revival.RESTORED_AT] = state.clock().isoformat()
+        state.flags = {**revival.FLAGS, revival.RESTORED_AT: state.clock().isoformat()}

@@ -14,6 +14,7 @@ from provisioner import (
     portwatch,
     reading,
     reconciler,
+    resync,
     revival,
     reviving,
     telemetry,
@@ -147,6 +148,14 @@ class MemoryWorld:
             ),
             verify_hours=verify_hours,
             checkpoint=self._note,
+        )
+        self.resync = resync.Resync(
+            portal=self.portal,
+            desires=readings,
+            digests=self.store.records,
+            queue=self.store.queue,
+            flags=self.store.flags,
+            metrics=self.metrics,
         )
         self.published = memory_contracts.MemoryPublishedFiles(self.clock)
         self.portwatch = portwatch.PortWatch(

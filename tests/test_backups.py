@@ -118,6 +118,18 @@ def test_a_backup_is_restored_into_every_kind_of_store(
         check_restored(target)
 
 
+def test_a_restored_store_releases_nothing_before_a_resync_has_counted(
+    url: str, command: Command
+) -> None:
+    with opened_store.serving(url) as (held, _):
+        held.flags.put("deletions_confirmed", "yes")
+    assert command("backup", "b").exit_code == 0
+    assert command("restore", "b", "--replace", "--yes").exit_code == 0
+    with opened_store.opened(url) as opened:
+        assert opened.flags.get("mass_deletion") == revival.FLAGS["mass_deletion"]
+        assert opened.flags.get("deletions_confirmed") is None
+
+
 def test_sqlite_is_outgrown_by_a_backup(
     emptied: Callable[[], str], url: str, command: Command
 ) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from provisioner import errors, freshness, model, portfile, portwatch
+from provisioner import errors, freshness, model, portfile, portviews, portwatch, unwatched
 from tests import builders as b
 from tests import memory_world, published
 
@@ -198,6 +198,46 @@ def test_an_engine_that_is_away_is_asked_again_ever_more_slowly(world: World) ->
     assert world.port.state is model.PortState.FRESH
 
 
+def test_ports_that_had_no_turn_because_the_engine_was_away_have_it_soon_and_few_at_a_time() -> (
+    None
+):
+    ports = tuple(b.a_port(b.an_id(100 + n), f"p{n}") for n in range(50))
+    world = memory_world.MemoryWorld(model.PortalView(product=b.a_product(), ports=ports))
+    world.settle(SALES)
+    world.published.down = True
+    for _ in range(5):
+        world.portwatch.tick()
+        world.clock.advance(61)
+    world.published.down = False
+    unseen = []
+    for _ in range(3):
+        world.clock.advance(61)
+        world.portwatch.tick()
+        ports_now = world.store.contracts.ports.values()
+        unseen.append(len([each for each in ports_now if each.read_at is None]))
+    assert unseen == [30, 10, 0]
+
+
+def test_one_port_that_always_fails_holds_up_no_other() -> None:
+    ports = tuple(b.a_port(b.an_id(100 + n), f"p{n}") for n in range(50))
+    world = memory_world.MemoryWorld(model.PortalView(product=b.a_product(), ports=ports))
+    world.settle(SALES)
+    read = world.published.read
+
+    def fail_at_one(key: str, *, limit: int, etag: str = "") -> Any:
+        world.published.down = key == f"sales/p7/{portwatch.NAME}"
+        return read(key, limit=limit, etag=etag)
+
+    world.published.read = fail_at_one  # type: ignore[method-assign]
+    for _ in range(120):
+        world.portwatch.tick()
+        world.clock.advance(1)
+    tried = world.published.reads.count(f"sales/p7/{portwatch.NAME}")
+    unseen = [each for each in world.store.contracts.ports.values() if each.read_at is None]
+    assert [each.port_namespace for each in unseen] == ["p7"]
+    assert 2 <= tried <= 10
+
+
 def test_a_store_that_is_away_is_the_crews_affair(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +301,28 @@ def test_ports_are_counted_by_state(world: World) -> None:
     value = world.metrics.registry.get_sample_value
     assert value("provisioner_ports", {"state": "fresh"}) == 1
     assert value("provisioner_ports", {"state": "stale"}) == 0
+
+
+def test_verdicts_go_when_nobody_looks_any_more_and_columns_stay(world: World) -> None:
+    world.publish(rows=1000)
+    world.look()
+    world.publish(rows=10)
+    world.look()
+    watched = world.readings._contracts
+    world.readings._contracts = unwatched.UnwatchedContracts(watched)
+    assert world.resync.run().queued == 2
+    world.work()
+    assert (world.conditions(SALES), world.conditions(MARKETING)) == ([], [])
+    assert world.columns() == {"day": "DATE", "revenue": "DECIMAL(18,2)"}
+    assert "| not looked at any more | 10 | 2026-11-21 | 2 |" in world.inputs()
+    assert world.resync.run().queued == 0
+    view = portviews.PortViews(world.readings._contracts, bucket="lake", endpoint="")
+    (shown,) = view.of(world.record(SALES)).outputs
+    assert (shown.state, shown.contract) == (model.PortState.UNKNOWN, world.port.contract)
+    world.readings._contracts = watched
+    world.resync.run()
+    world.work()
+    assert "InputShrunken" in world.conditions(MARKETING)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from provisioner import errors, model, ports, workspace
 from provisioner.steps import protocol
 from provisioner.steps import repository as repository_step
-from provisioner.workspace import repository
+from provisioner.workspace import pushing, repository
 from tests import builders as b
 from tests import git_remote, memory_store
 from tests.git_remote import git
@@ -50,9 +51,7 @@ def output(tmp_path: Path) -> Path:
     return tmp_path / "output"
 
 
-def make(
-    output: Path, template: Path, remote: repository.Remote | None = None, **owner: int
-) -> Path:
+def make(output: Path, template: Path, remote: pushing.Remote | None = None, **owner: int) -> Path:
     spec = ports.WorkspaceSpec(
         product_id=_ID, namespace="sales", context={"project_name": "sales"}, text={}
     )
@@ -122,16 +121,16 @@ def test_without_git_a_workspace_is_made_all_the_same(
 
 
 @pytest.fixture(params=["file", "http"])
-def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[repository.Remote]:
+def remote(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[pushing.Remote]:
     """Have a bare repository for `sales`, over a file's path and over HTTP with a password."""
     root = tmp_path / "remotes"
     git_remote.bare(root / "teams" / "sales.git")
     if request.param == "file":
-        yield repository.Remote(pattern=f"file://{root}/teams/{{namespace}}.git")
+        yield pushing.Remote(pattern=f"file://{root}/teams/{{namespace}}.git")
         return
     with git_remote.serving(root) as address:
         pattern = f"{address}/teams/{{namespace}}.git"
-        yield repository.Remote(pattern=pattern, basic_auth=git_remote.AUTH)
+        yield pushing.Remote(pattern=pattern, basic_auth=git_remote.AUTH)
 
 
 @pytest.fixture
@@ -140,10 +139,10 @@ def there(tmp_path: Path) -> Path:
 
 
 def test_the_first_commit_reaches_the_remote_and_users_can_pull_from_it(
-    output: Path, template: Path, remote: repository.Remote, there: Path
+    output: Path, template: Path, remote: pushing.Remote, there: Path
 ) -> None:
     folder = make(output, template, remote)
-    remotes = repository.GitRemotes(output=output, remote=remote)
+    remotes = pushing.GitRemotes(output=output, remote=remote)
     assert remotes.waits(_ID)
     remotes.push("sales", _ID)
     assert not remotes.waits(_ID)
@@ -154,7 +153,7 @@ def test_the_first_commit_reaches_the_remote_and_users_can_pull_from_it(
 
 
 def test_a_template_update_keeps_what_waits(
-    output: Path, template: Path, remote: repository.Remote, there: Path
+    output: Path, template: Path, remote: pushing.Remote, there: Path
 ) -> None:
     folder = make(output, template, remote)
     first = git("rev-parse", "main", cwd=folder)
@@ -165,24 +164,58 @@ def test_a_template_update_keeps_what_waits(
     )
     kept.upgrade(spec, _FILES)
     assert (folder / "README.md").read_text() == "newer\n"
-    repository.GitRemotes(output=output, remote=remote).push("sales", _ID)
+    pushing.GitRemotes(output=output, remote=remote).push("sales", _ID)
     assert git("rev-parse", "main", cwd=there) == first
 
 
-def test_a_remote_with_a_history_of_its_own_keeps_it(
-    tmp_path: Path, output: Path, template: Path, remote: repository.Remote, there: Path
+def test_a_remote_with_a_history_of_its_own_keeps_it_and_gets_a_branch_beside(
+    tmp_path: Path, output: Path, template: Path, remote: pushing.Remote, there: Path
 ) -> None:
     other = make(tmp_path / "other", template)
     (other / "README.md").write_text("another\n")
     identity = ("-c", "user.name=someone", "-c", "user.email=someone@example.invalid")
     git(*identity, "commit", "--quiet", "--all", "--amend", "--message", "Theirs", cwd=other)
     git("push", "--quiet", str(there), "main", cwd=other)
-    make(output, template, remote)
-    remotes = repository.GitRemotes(output=output, remote=remote)
-    with pytest.raises(errors.RemoteRefused, match="another history"):
-        remotes.push("sales", _ID)
+    folder = make(output, template, remote)
+    first = git("rev-parse", "main", cwd=folder)
+    remotes = pushing.GitRemotes(output=output, remote=remote)
+    remotes.push("sales", _ID)
+    assert not remotes.waits(_ID)
     assert git("log", "--format=%s", "main", cwd=there) == "Theirs\n"
+    assert git("rev-parse", f"dpp/{first[:12]}", cwd=there) == first
+
+
+def test_a_remote_that_takes_no_commit_at_all_is_asked_again(
+    output: Path, template: Path, remote: pushing.Remote, there: Path
+) -> None:
+    hook = there / "hooks/pre-receive"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text("#!/bin/sh\nexit 1\n")
+    hook.chmod(0o755)
+    make(output, template, remote)
+    remotes = pushing.GitRemotes(output=output, remote=remote)
+    with pytest.raises(errors.RemoteRefused, match="refuses the commit"):
+        remotes.push("sales", _ID)
     assert remotes.waits(_ID)
+    assert git("branch", "--list", cwd=there) == ""
+
+
+def test_a_workspace_that_was_renamed_is_pushed_where_its_origin_is(
+    output: Path, template: Path, remote: pushing.Remote, there: Path
+) -> None:
+    folder = make(output, template, remote)
+    pushing.GitRemotes(output=output, remote=remote).push("vertrieb", _ID)
+    assert git("rev-parse", "main", cwd=there) == git("rev-parse", "main", cwd=folder)
+
+
+def test_a_workspace_whose_remotes_are_elsewhere_by_now_is_pushed_there(
+    tmp_path: Path, output: Path, template: Path
+) -> None:
+    there = git_remote.bare(tmp_path / "right" / "sales.git")
+    folder = make(output, template, pushing.Remote(pattern=f"file://{tmp_path}/{{namespace}}"))
+    right = pushing.Remote(pattern=f"file://{tmp_path}/right/{{namespace}}.git")
+    pushing.GitRemotes(output=output, remote=right).push("sales", _ID)
+    assert git("rev-parse", "main", cwd=there) == git("rev-parse", "main", cwd=folder)
 
 
 def test_what_a_remote_says_against_it_is_told_in_our_words(
@@ -195,18 +228,18 @@ def test_what_a_remote_says_against_it_is_told_in_our_words(
             f"file://{tmp_path}/nowhere/{{namespace}}": (None, "no such remote repository"),
             "http://127.0.0.1:1/{namespace}": (None, "does not answer"),
         }
-        make(output, template, repository.Remote(pattern=next(iter(cases))))
+        make(output, template, pushing.Remote(pattern=next(iter(cases))))
         for pattern, (auth, meaning) in cases.items():
-            remote = repository.Remote(pattern=pattern, basic_auth=auth)
+            remote = pushing.Remote(pattern=pattern, basic_auth=auth)
             assert "password" not in repr(remote)
-            remotes = repository.GitRemotes(output=output, remote=remote)
+            remotes = pushing.GitRemotes(output=output, remote=remote)
             with pytest.raises(errors.RemoteRefused, match=meaning):
                 remotes.push("sales", _ID)
             assert remotes.waits(_ID)
 
 
 def test_a_namespace_never_leads_out_of_the_pattern() -> None:
-    remote = repository.Remote(pattern="https://git.example/{namespace}.git")
+    remote = pushing.Remote(pattern="https://git.example/{namespace}.git")
     assert remote.url("sales+eu") == "https://git.example/sales+eu.git"
     with pytest.raises(errors.NameRejected):
         remote.url("../admin")
@@ -215,14 +248,14 @@ def test_a_namespace_never_leads_out_of_the_pattern() -> None:
 def test_a_remote_that_hangs_holds_up_one_push_and_not_every_products(
     output: Path, template: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(repository, "_PUSH_SECONDS", 0.3)
+    monkeypatch.setattr(pushing, "_PUSH_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         silent.setblocking(False)
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        remote = repository.Remote(pattern=f"{address}/{{namespace}}.git")
+        remote = pushing.Remote(pattern=f"{address}/{{namespace}}.git")
         make(output, template, remote)
         moments = iter((0.0, 30.0, 31.0, 331.0, 361.0))
-        remotes = repository.GitRemotes(output=output, remote=remote, clock=lambda: next(moments))
+        remotes = pushing.GitRemotes(output=output, remote=remote, clock=lambda: next(moments))
         for reached in (True, False, True):
             with pytest.raises(errors.RemoteRefused):
                 remotes.push("sales", _ID)
@@ -233,6 +266,61 @@ def test_a_remote_that_hangs_holds_up_one_push_and_not_every_products(
             else:
                 assert reached
         assert remotes.waits(_ID)
+
+
+@pytest.fixture
+def hanging(output: Path, template: Path) -> Iterator[tuple[socket.socket, pushing.GitRemotes]]:
+    """Have a first commit wait for a remote that takes connections and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20)
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        remote = pushing.Remote(pattern=f"{address}/{{namespace}}.git")
+        make(output, template, remote)
+        yield silent, pushing.GitRemotes(output=output, remote=remote)
+
+
+def ended(silent: socket.socket) -> bool:
+    """Wait until whoever pushes has let go of its connection; git itself would in 15 seconds."""
+    connection, _ = silent.accept()
+    with connection:
+        connection.settimeout(5)
+        while connection.recv(4096):
+            pass
+    return True
+
+
+def test_a_push_is_ended_with_its_helpers_once_it_is_not_ours_any_more(
+    hanging: tuple[socket.socket, pushing.GitRemotes],
+) -> None:
+    silent, remotes = hanging
+
+    def lost() -> None:
+        raise errors.LeaseLost("the lease has run out")
+
+    with pytest.raises(errors.LeaseLost):
+        remotes.push("sales", _ID, heed=lost)
+    assert ended(silent)
+    assert remotes.waits(_ID)
+
+
+def test_a_push_is_ended_by_whoever_closes_and_none_begins_after_it(
+    hanging: tuple[socket.socket, pushing.GitRemotes],
+) -> None:
+    silent, remotes = hanging
+    with ThreadPoolExecutor(1) as pool:
+        pushing = pool.submit(remotes.push, "sales", _ID)
+        connection, _ = silent.accept()
+        with connection:
+            remotes.close()
+            assert isinstance(pushing.exception(timeout=0.5), errors.LeaseLost)
+            connection.settimeout(0.5)
+            while connection.recv(4096):
+                pass
+    with pytest.raises(errors.LeaseLost):
+        remotes.push("sales", _ID)
+    silent.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        silent.accept()
 
 
 # --- the step
@@ -248,7 +336,10 @@ class RecordingRepositories:
     def waits(self, product_id: str) -> bool:
         return self.waiting
 
-    def push(self, namespace: str, product_id: str) -> None:
+    def push(
+        self, namespace: str, product_id: str, heed: Callable[[], None] = lambda: None
+    ) -> None:
+        heed()
         if self.refusals:
             self.refusals -= 1
             raise errors.RemoteRefused("the remote does not answer as a git remote does")

@@ -8,9 +8,10 @@ from datetime import timedelta
 
 import pytest
 
-from provisioner import blind, errors, model, names, resync, revival
+from provisioner import blind, errors, model, names, portwatch, revival, worker
 from tests import builders as b
 from tests import memory_world as w
+from tests import published
 from tests.memory_world import MARKETING, SALES, MemoryWorld
 
 READ = "s3:GetObject"
@@ -309,6 +310,7 @@ def test_a_product_that_was_deleted_since_is_let_go() -> None:
     world.portal.delete(MARKETING)
     world.settle(MARKETING)
     world.store.restore(backup)
+    world.resync.run()
     world.settle(MARKETING)
     assert world.record(MARKETING).released_at is not None
     assert keys_of(world, MARKETING) == set()
@@ -322,6 +324,7 @@ def test_a_product_that_was_deleted_unseen_is_let_go_although_the_bucket_is_away
     world.settle(MARKETING)
     world.store.restore(backup)
     world.portal.delete(MARKETING)
+    world.resync.run()
     world.objects.down = True
     world.settle(MARKETING)
     assert keys_of(world, MARKETING) == set()
@@ -436,6 +439,48 @@ def test_nothing_is_touched_until_the_world_could_be_read() -> None:
     assert not world.record(MARKETING).restored
 
 
+def test_nothing_is_released_one_by_one_before_a_resync_has_seen_the_portal() -> None:
+    """What ports publish, and a producer that was compared, queue consumers too."""
+    world = a_world()
+    world.checkpoint = lambda effect: None
+    many = [model.Key.product(b.an_id(number)) for number in range(100, 110)]
+    for number, key in enumerate(many, 200):
+        view = b.a_consumer_view(b.a_link(consumer=key.id, number=number))
+        product = b.a_product(key.id, f"p{number}")
+        world.portal.put(dataclasses.replace(view, product=product))
+        world.settle(key)
+    world.store.restore(world.store.backup())
+    for key in many:
+        del world.portal.views[key]
+
+    world.published.put(f"sales/orders/{portwatch.NAME}", published.a_file())
+    world.clock.advance(w.PORTS_SECONDS)
+    assert world.portwatch.tick()
+    world.settle(SALES)
+    while lease := world.store.queue.lease("test"):
+        worker.run_once(world.duty, lease, lambda: None)
+    assert {world.record(key).released_at for key in many} == {None}
+    assert all(keys_of(world, key) for key in many)
+    assert world.resync.run().guarded
+    assert all(keys_of(world, key) for key in many)
+
+
+def test_a_resync_that_fails_leaves_the_guard_of_a_restore_in_place() -> None:
+    world = a_world()
+    world.checkpoint = lambda effect: None
+    world.store.restore(world.store.backup())
+    del world.portal.views[MARKETING]
+    world.portal.failure = errors.PortalUnavailable("away")
+    with pytest.raises(errors.PortalUnavailable):
+        world.resync.run()
+    world.portal.failure = None
+    assert world.reconcile(MARKETING).status == "condition"
+    assert keys_of(world, MARKETING)
+    assert not world.resync.run().guarded
+    world.settle(MARKETING)
+    assert keys_of(world, MARKETING) == set()
+
+
 def test_many_products_that_vanished_since_wait_for_a_person() -> None:
     world = a_world()
     numbers = range(100, 110)
@@ -447,15 +492,7 @@ def test_many_products_that_vanished_since_wait_for_a_person() -> None:
     for key in many:
         world.portal.delete(key)
     assert [key for key in world.store.records.due(world.clock()) if key in many] == []
-    compare = resync.Resync(
-        portal=world.portal,
-        desires=world.readings,
-        digests=world.store.records,
-        queue=world.store.queue,
-        flags=world.store.flags,
-        metrics=world.metrics,
-    )
-    report = compare.run()
+    report = world.resync.run()
     assert report.guarded
     assert report.queued == 2
     assert all(keys_of(world, key) for key in many)

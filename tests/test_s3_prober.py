@@ -3,11 +3,13 @@ from __future__ import annotations
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from provisioner import errors, model, policy, s3
+from provisioner.s3 import prober as s3_prober
 
 if TYPE_CHECKING:
     from tests import engines
@@ -133,3 +135,24 @@ def test_two_keys_are_proven_at_the_same_time_each_by_itself(moto: engines.Engin
         pairs = ([first.key, second.key], ["sales/", "hr/"])
         assert list(threads.map(prove, *pairs)) == [True, True]
     assert not prove(second.key, "sales/")
+
+
+def test_probes_that_a_kill_left_are_deleted_with_the_next_proof(
+    sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = f"sales/.provisioner-probe-{'0f' * 8}"
+    theirs = {
+        "sales/.provisioner-probe-notes": b"provisioner",
+        f"sales/.provisioner-probe-{'1f' * 8}": b"a text of theirs",
+        "sales/a": b"provisioner",
+        "sales/zebra": b"provisioner",
+        f"sales/orders/.provisioner-probe-{'0f' * 8}": b"provisioner",
+    }
+    client = sandbox.engine.s3()
+    for key, body in {left: b"provisioner", **theirs}.items():
+        client.put_object(Bucket=sandbox.bucket, Key=key, Body=body)
+    assert sandbox.prober.prove(sandbox.key, "sales/", rounds=1, pause_seconds=0)
+    assert sandbox.left() == sorted([left, *theirs])  # somebody else may be proving just now
+    monkeypatch.setattr(s3_prober, "_STALE_AFTER", timedelta(seconds=-5))
+    assert sandbox.prober.prove(sandbox.key, "sales/", rounds=1, pause_seconds=0)
+    assert sandbox.left() == sorted(theirs)

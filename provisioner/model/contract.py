@@ -13,7 +13,7 @@ class PortState(StrEnum):
     """How what a port publishes was found when it was last looked at."""
 
     UNKNOWN = "unknown"
-    """Nobody has looked yet."""
+    """Nobody has looked yet, or does any more."""
     UNPUBLISHED = "unpublished"
     FRESH = "fresh"
     STALE = "stale"

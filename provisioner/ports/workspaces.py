@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -181,5 +181,10 @@ class Repositories(Protocol):
     def waits(self, product_id: str) -> bool:
         """Tell whether a product's first commit is still to be pushed; a cheap look."""
 
-    def push(self, namespace: str, product_id: str) -> None:
-        """Push it, never by force; nothing that waits is success, else `RemoteRefused`."""
+    def push(
+        self, namespace: str, product_id: str, heed: Callable[[], None] = lambda: None
+    ) -> None:
+        """Push it, never by force; nothing that waits is success, else `RemoteRefused`.
+
+        `heed` is called now and then meanwhile, and what it raises ends the push.
+        """

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
+from datetime import timedelta
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from provisioner import errors, model, policy
@@ -19,9 +22,15 @@ from provisioner.s3.store import PROBE
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ListObjectsV2OutputTypeDef
 
 _BODY = b"provisioner"
+_PROBE_NAME = re.compile(rf"{re.escape(PROBE)}[0-9a-f]{{16}}")
 _PLACES = 3
+_STALE_AFTER = timedelta(minutes=10)
+"""No prober that still runs has a probe of that age."""
+_MOST_STALE = 20
+"""How many a round looks at; what there is more is for the next."""
 _NOT_YET = frozenset({"InvalidAccessKeyId", "SignatureDoesNotMatch", "NoSuchKey"})
 
 
@@ -59,7 +68,8 @@ class S3Prober:
         Without a prefix of its own, list the first of the `readable` places in our bucket; where
         there is none either, the engine must know the key, whatever it then refuses. False where
         the engine refuses the key or a call; raise `StorageUnavailable` where it does not answer.
-        Nothing is left behind, unless the engine refuses that as well.
+        Nothing is left behind, unless the engine refuses that as well or the process is killed;
+        what that left some time ago is deleted.
         """
         # What lies in other buckets may be gone or closed by its owner: no fault of the key.
         places = [place.prefix for place in readable if place.bucket == self._bucket][:_PLACES]
@@ -97,7 +107,16 @@ class S3Prober:
     def _round(self, prefix: str) -> bool:
         client = self._client
         name = f"{prefix}{PROBE}{secrets.token_hex(8)}"
-        self._list(prefix)
+        # Begun where probes lie, the list that proves the key also shows what a kill left of them.
+        listed = client.list_objects_v2(
+            Bucket=self._bucket,
+            Prefix=prefix,
+            StartAfter=f"{prefix}{PROBE}",
+            MaxKeys=_MOST_STALE,
+        )
+        for stale in _stale(listed, prefix):
+            with contextlib.suppress(Exception):  # it proves nothing
+                client.delete_object(Bucket=self._bucket, Key=stale)
         try:
             client.put_object(Bucket=self._bucket, Key=name, Body=_BODY)
             body = client.get_object(Bucket=self._bucket, Key=name)["Body"].read()
@@ -108,6 +127,24 @@ class S3Prober:
             raise
         client.delete_object(Bucket=self._bucket, Key=name)
         return body == _BODY
+
+
+def _stale(listed: ListObjectsV2OutputTypeDef, prefix: str) -> list[str]:
+    """Return probes of ours that nobody deletes any more, by the engine's own clock.
+
+    What its users may have named alike stays.
+    """
+    told = listed["ResponseMetadata"]["HTTPHeaders"].get("date")
+    if not told:
+        return []
+    before = parsedate_to_datetime(told) - _STALE_AFTER
+    return [
+        each["Key"]
+        for each in listed.get("Contents", [])
+        if _PROBE_NAME.fullmatch(each["Key"].removeprefix(prefix))
+        and each["Size"] == len(_BODY)
+        and each["LastModified"] < before
+    ]
 
 
 def _refuses_key(exc: errors.PermanentError) -> bool:

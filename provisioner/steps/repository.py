@@ -53,7 +53,9 @@ class RepositoryStep:
         """Push, and note when to try again where that failed."""
         run.effect(PUSH)
         try:
-            self._repositories.push(run.record.namespace, run.record.key.id)
+            self._repositories.push(
+                run.record.namespace, run.record.key.id, heed=lambda: run.effect(PUSH)
+            )
         except errors.RemoteRefused:
             attempts = run.record.repository.attempts
             seconds = backoff.backoff_seconds(

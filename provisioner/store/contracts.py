@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy
@@ -84,6 +84,20 @@ class SqlContracts:
                     ],
                 )
         return tuple(_read(row.body) for row in due)
+
+    def give_back(self, delays: Mapping[str, float]) -> None:
+        """Let claimed ports be due in so many seconds, by id, unless they are before that."""
+        with self._database.writing() as connection:
+            now = self._database.now(connection)
+            rows = [
+                {"id_": port_id, "at": now + timedelta(seconds=seconds)}
+                for port_id, seconds in sorted(delays.items())
+            ]
+            statement = _at_next().where(
+                _contracts.c.next_at > sqlalchemy.bindparam("at", type_=schema.Moment)
+            )
+            if rows:
+                connection.execute(statement, rows)
 
     def save(self, seen: Sequence[model.SeenPort], touched: Iterable[model.Key]) -> None:
         """Note what was seen and queue whom it concerns, in one transaction.

@@ -106,10 +106,12 @@ def revive(connection: sqlalchemy.Connection, seal: Seal, *, now: datetime) -> i
         marked, after = marked + len(page), page[-1].key
     asks = schema.asks
     connection.execute(sqlalchemy.delete(asks).where(asks.c.ask.not_in(sorted(revival.ASKS))))
-    kept = schema.flags.c.name.in_(sorted(revival.FLAGS))
-    connection.execute(sqlalchemy.delete(schema.flags).where(~kept))
-    flags.set_flag(connection, revival.RESTORED_AT, now.isoformat())
-    flags.set_flag(connection, flags.RESYNC_WANTED, "yes")
+    lasting = select(schema.flags).where(schema.flags.c.name.in_(sorted(revival.FLAGS)))
+    told = {row.name: row.value for row in connection.execute(lasting)}
+    connection.execute(sqlalchemy.delete(schema.flags))
+    begun = {revival.RESTORED_AT: now.isoformat(), flags.RESYNC_WANTED: "yes"}
+    for name, text in {**revival.FLAGS, **told, **begun}.items():
+        flags.set_flag(connection, name, text)
     return marked
 
 

@@ -29,6 +29,7 @@ from provisioner.workspace import (
     moving,
     owned,
     premises,
+    pushing,
     render,
     repository,
     settling,
@@ -52,7 +53,7 @@ class CookiecutterWorkspaces:
         template: Path,
         uid: int | None = None,
         gid: int | None = None,
-        remote: repository.Remote | None = None,
+        remote: pushing.Remote | None = None,
     ) -> None:
         self._template = render.Template(template.absolute())
         self._owner = ground.Owner(uid=-1 if uid is None else uid, gid=-1 if gid is None else gid)

@@ -1,75 +1,32 @@
-"""Make a workspace a git repository from its start, and push its first commit to a remote.
+"""Make a workspace a git repository from its start.
 
 git runs only in folders of ours, below `.provisioner/`: in a tree that its users own, a mere
 `git status` runs what `.git/config` tells it. So the first commit is made in staging from the
 rendering alone, before anything secret is written, and becomes the workspace's `.git` by copying
-files. A second copy waits in `.provisioner/<product id>/unpushed/` until a remote has it; that is
-where a push runs, as often as it takes.
+files. A second copy waits in `.provisioner/<product id>/unpushed/` until a remote has it: see
+`pushing`.
 
 Without a git program workspaces are made without a repository.
 """
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import os
-import shutil
-import signal
-import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlsplit
 
-from provisioner import errors, names, telemetry
-from provisioner.workspace import blueprint, claims, ground
+from provisioner import errors, telemetry
+from provisioner.workspace import blueprint, ground, program
 
 _log = telemetry.Log(__name__)
 
 FOLDER = ".git"
 STAGED = "repository"
 UNPUSHED = "unpushed"
-_BRANCH = "refs/heads/main"
-_NAME, _EMAIL = "Provisioner", "provisioner@noreply.invalid"
+HEADS = "refs/heads/"
+BRANCH = f"{HEADS}main"
 _IGNORED = "# Keys are never committed, whatever .gitignore says.\n.env*\n.aws/\n*.template-new\n"
 _OPEN, _CLOSED, _PLAIN = 0o755, 0o700, 0o644
-_PUSH_SECONDS = 30.0
 _MAKE_SECONDS = 60.0
-_LONG_SECONDS = 8.0
-"""A push that fails after so long was waited for: others would hold up their workers, too."""
-_LEFT_ALONE_SECONDS = 300.0
-
-_MEANINGS = (
-    ("rejected", "the remote has another history"),
-    ("Authentication failed", "the remote refuses who asks"),
-    ("could not read", "the remote refuses who asks"),
-    ("Permission denied", "the remote refuses who asks"),
-    ("403", "the remote refuses who asks"),
-    ("not found", "there is no such remote repository"),
-    ("does not appear to be a git repository", "there is no such remote repository"),
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Remote:
-    """Where first commits go."""
-
-    pattern: str
-    """A URL with `{namespace}`; it holds no password."""
-    basic_auth: str | None = field(default=None, repr=False)
-    """`user:password` for a remote over HTTP."""
-
-    def url(self, namespace: str) -> str:
-        """Return the address of a product's repository."""
-        return self.pattern.replace("{namespace}", names.check_namespace(namespace))
-
-
-def program() -> str | None:
-    """Return the git program; None where there is none."""
-    return shutil.which("git")
 
 
 def begin(
@@ -79,25 +36,26 @@ def begin(
 
     False, and nothing made, where there is no git.
     """
-    git = program()
+    git = program.found()
     if git is None:
         _log.warning("there is no git: workspaces are no repositories")
         return False
     for name in ("info", "objects", "refs"):
         with folder.make_folder(name, _OPEN):
             pass
-    folder.add("HEAD", f"ref: {_BRANCH}\n".encode(), _PLAIN)
+    folder.add("HEAD", f"ref: {BRANCH}\n".encode(), _PLAIN)
     folder.add("config", _config(origin).encode(), _PLAIN)
     folder.add("info/exclude", _IGNORED.encode(), _PLAIN)
     environment = {"GIT_DIR": "."}
     options = ["-c", "fastimport.unpackLimit=1"]  # one pack, not a file an object
-    _run(
-        [git, *options, "fast-import", "--quiet", "--done", "--date-format=raw"],
-        folder,
-        environment,
-        _stream(rendering, at),
-    )
-    _run([git, "read-tree", _BRANCH], folder, environment, b"")
+    importing = [git, *options, "fast-import", "--quiet", "--done", "--date-format=raw"]
+    for command, given in (
+        (importing, _stream(rendering, at)),
+        ([git, "read-tree", BRANCH], b""),
+    ):
+        said = program.run(command, folder, environment, given, seconds=_MAKE_SECONDS)
+        if said is not None:
+            raise errors.RemoteRefused("git could not make the first commit")
     return True
 
 
@@ -142,7 +100,7 @@ def _config(origin: str | None) -> str:
     if origin:
         lines += ['[remote "origin"]', f"\turl = {origin}"]
         lines += ["\tfetch = +refs/heads/*:refs/remotes/origin/*"]
-        lines += ['[branch "main"]', "\tremote = origin", f"\tmerge = {_BRANCH}"]
+        lines += ['[branch "main"]', "\tremote = origin", f"\tmerge = {BRANCH}"]
     return "\n".join([*lines, ""])
 
 
@@ -150,7 +108,10 @@ def _stream(rendering: blueprint.Rendering, at: datetime) -> bytes:
     """Write the rendering as one commit in the language of `git fast-import`."""
     message = b"Start from the template"
     when = f"{int(at.timestamp())} +0000"
-    parts = [f"commit {_BRANCH}\ncommitter {_NAME} <{_EMAIL}> {when}\n".encode(), _data(message)]
+    parts = [
+        f"commit {BRANCH}\ncommitter {program.NAME} <{program.EMAIL}> {when}\n".encode(),
+        _data(message),
+    ]
     for file in rendering.files:
         mode = "100755" if file.executable else "100644"
         parts += [f"M {mode} inline {_quoted(file.path)}\n".encode(), _data(file.data)]
@@ -164,141 +125,3 @@ def _data(content: bytes) -> bytes:
 def _quoted(path: str) -> str:
     escaped = path.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
     return f'"{escaped}"'
-
-
-class GitRemotes:
-    """Push first commits; what waits lies in the output folder, in the part that is ours alone."""
-
-    def __init__(
-        self, *, output: Path, remote: Remote | None, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self._output = output.absolute()
-        self._remote = remote
-        self._clock = clock
-        self._left_alone_until: float | None = None
-
-    def waits(self, product_id: str) -> bool:
-        """Tell whether a product's first commit is still to be pushed."""
-        if self._remote is None:
-            return False
-        try:
-            with self._record(product_id) as record:
-                return record.holds(UNPUSHED)
-        except (OSError, ground.ChangedByUser):
-            return False
-
-    def push(self, namespace: str, product_id: str) -> None:
-        """Push the first commit, and forget it; nothing that waits is success.
-
-        Never by force: a remote that has another history keeps it (`RemoteRefused`).
-        """
-        if self._remote is None or not self.waits(product_id):
-            return
-        url = self._remote.url(namespace)
-        with self._record(product_id) as record:
-            with record.folder(UNPUSHED) as waiting, self._unless_it_hangs():
-                _push(waiting, url, self._remote.basic_auth)
-            record.remove_all(UNPUSHED)
-        _log.info("pushed the first commit", namespace=namespace)
-
-    @contextlib.contextmanager
-    def _unless_it_hangs(self) -> Iterator[None]:
-        """Leave a remote that was waited for in vain alone for a while, whoever's turn it is.
-
-        Every product that waits for it would hold a worker for as long, one after another, and
-        no revocation could be carried out meanwhile.
-        """
-        began = self._clock()
-        if self._left_alone_until is not None and began < self._left_alone_until:
-            raise errors.RemoteRefused("the remote did not answer in time a moment ago")
-        try:
-            yield
-        except errors.RemoteRefused:
-            now = self._clock()
-            if now - began >= _LONG_SECONDS:
-                self._left_alone_until = now + _LEFT_ALONE_SECONDS
-            raise
-
-    def _record(self, product_id: str) -> ground.Tree:
-        with (
-            ground.open_tree(self._output) as root,
-            root.own_folder(claims.PRIVATE, make=False) as private,
-        ):
-            return private.folder(product_id)
-
-
-def _push(folder: ground.Tree, url: str, basic_auth: str | None) -> None:
-    git = program()
-    if git is None:
-        raise errors.RemoteRefused("there is no git to push with")
-    environment = {
-        "GIT_DIR": ".",
-        "GIT_ALLOW_PROTOCOL": urlsplit(url).scheme,
-        "GIT_SSH_COMMAND": "ssh -oBatchMode=yes -oConnectTimeout=10",
-        **_settings(basic_auth if url.startswith("http") else None),
-    }
-    _run([git, "push", "--quiet", url, f"{_BRANCH}:{_BRANCH}"], folder, environment, b"")
-
-
-def _settings(basic_auth: str | None) -> dict[str, str]:
-    """Pass settings in the environment: the command line of a process is for all to see."""
-    settings = {
-        "http.followRedirects": "false",
-        "http.lowSpeedLimit": "1",
-        "http.lowSpeedTime": "15",
-        "credential.helper": "",
-    }
-    if basic_auth:
-        token = base64.b64encode(basic_auth.encode()).decode()
-        settings["http.extraHeader"] = f"Authorization: Basic {token}"
-    pairs: dict[str, str] = {"GIT_CONFIG_COUNT": str(len(settings))}
-    for number, (name, value) in enumerate(settings.items()):
-        pairs |= {f"GIT_CONFIG_KEY_{number}": name, f"GIT_CONFIG_VALUE_{number}": value}
-    return pairs
-
-
-def _run(
-    command: list[str], folder: ground.Tree, environment: Mapping[str, str], given: bytes
-) -> None:
-    """Run git in a folder of ours, with nobody's configuration; its words stay here."""
-    process = subprocess.Popen(
-        command,
-        cwd=folder.path,
-        env={
-            "PATH": os.defpath,
-            "LC_ALL": "C",
-            "HOME": "/nonexistent",
-            "GIT_CONFIG_NOSYSTEM": "1",
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            "GIT_TERMINAL_PROMPT": "0",
-            # Or its log of references would name the service's user and host.
-            "GIT_COMMITTER_NAME": _NAME,
-            "GIT_COMMITTER_EMAIL": _EMAIL,
-            **environment,
-        },
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        start_new_session=True,
-    )
-    pushes = "push" in command
-    try:
-        _, said = process.communicate(given, _PUSH_SECONDS if pushes else _MAKE_SECONDS)
-    except subprocess.TimeoutExpired as exc:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # its helpers too
-        process.communicate()
-        raise errors.RemoteRefused("git did not come to an end") from exc
-    if process.returncode:
-        raise errors.RemoteRefused(_meaning(said.decode(errors="replace")) if pushes else _BROKEN)
-
-
-_BROKEN = "git could not make the first commit"
-
-
-def _meaning(said: str) -> str:
-    """Return a constant sentence for what git says: it quotes addresses and the remote's words."""
-    for mark, meaning in _MEANINGS:
-        if mark in said:
-            return meaning
-    return "the remote does not answer as a git remote does"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import socket
 from typing import Any
 
 import httpx
@@ -35,3 +37,21 @@ def test_nothing_waits_for_a_remote_that_is_missing(stand: stands.Stand) -> None
         stand.until(lambda: conditions() == [], "the push")
         commit = git_remote.git("rev-parse", "main", cwd=stand.products / "sales")
         assert git_remote.git("rev-parse", "main", cwd=there) == commit
+
+
+def test_a_push_ends_with_the_service(stand: stands.Stand) -> None:
+    """A remote that hangs would keep git for half a minute after the service has ended."""
+    git_remote.needs_git()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(20)
+        remote = f"http://127.0.0.1:{silent.getsockname()[1]}/{{namespace}}.git"
+        with stand.service(PROV_GIT_REMOTE=remote, PROV_SHUTDOWN_SECONDS="1") as service:
+            products = f"{stand.running.url}/api/v2/data_products"
+            assert httpx.post(products, json=a_product("sales")).status_code == 200
+            connection, _ = silent.accept()
+            service.send_signal(signal.SIGTERM)
+            service.wait(20)
+        with connection:
+            connection.settimeout(1)
+            while connection.recv(4096):
+                pass

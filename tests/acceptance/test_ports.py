@@ -50,6 +50,10 @@ def test_a_published_port_is_known_to_its_consumer_and_has_a_contract(stand: Sta
         contract = stand.api("products/sales/ports/orders/contract").json()
         assert [(each["name"], each["rows"]) for each in shown] == [("sales__orders", 100)]
 
+        def conditions() -> list[str]:
+            return [each["type"] for each in stand.api("products/sales").json()["conditions"]]
+
+        stand.until(lambda: conditions() == ["OutputStale"], "the condition")
         portal.post(f"{decide}/revoke", json=decision).raise_for_status()
         stand.until(lambda: models() == [], "the revocation")
         assert "it was revoked" in (stand.products / "marketing/INPUTS.md").read_text()
@@ -67,3 +71,8 @@ def test_a_published_port_is_known_to_its_consumer_and_has_a_contract(stand: Sta
     assert "Access that ended" in status
     lines = stand.provisioner("status", "sales", "--json").stdout
     assert json.loads(lines)["ports"]["outputs"][0]["rows"] == 100
+
+    with stand.service(PROV_PORTS_SECONDS="0"):
+        stand.until(lambda: conditions() == [], "no verdict of a port that nobody looks at")
+        (shown,) = stand.api("products/sales").json()["ports"]["outputs"]
+        assert (shown["state"], shown["rows"]) == ("unknown", 100)

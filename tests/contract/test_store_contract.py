@@ -911,6 +911,18 @@ def test_a_port_has_its_turn_once_until_the_next(world: World) -> None:
     assert sorted(_claimed(world)) == ["p1", "p2"]
 
 
+def test_a_port_that_is_given_back_is_due_again_before_its_turn(world: World) -> None:
+    _registered(world, _P1, _P2)
+    assert sorted(_claimed(world)) == ["p1", "p2"]
+    world.contracts.give_back({})
+    world.contracts.give_back({"p1": 5.0, "p2": 100_000.0, "p9": 0.0})
+    assert _claimed(world) == []
+    world.clock.advance(5)
+    assert _claimed(world) == ["p1"]
+    world.clock.advance(12 * 300)
+    assert _claimed(world) == ["p2", "p1"]
+
+
 def test_a_port_that_was_not_seen_for_long_is_due_when_its_producer_is_looked_at(
     world: World,
 ) -> None:

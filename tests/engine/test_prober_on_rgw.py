@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import pytest
 
 from provisioner import model, policy, s3
+from provisioner.s3 import prober as s3_prober
 
 if TYPE_CHECKING:
     from tests import engines
@@ -58,3 +60,17 @@ def test_a_key_that_reads_is_proven_by_what_it_reads(rgw: engines.Rgw) -> None:
     assert proves(rgw, bucket, key, "orders/daily/")
     assert not proves(rgw, bucket, key, "orders/")
     assert not proves(rgw, bucket, key, "orders/daily/", "hr/")
+
+
+def test_probes_that_a_kill_left_are_deleted_with_the_next_proof(
+    rgw: engines.Rgw, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket, left = rgw.bucket(), f"sales/.provisioner-probe-{'0f' * 8}"
+    _, key = rgw.user(policy.text(policy.document(bucket=bucket, own=["sales/"], grants=[])))
+    client = rgw.s3()
+    for name in (left, "sales/a", "sales/zebra"):
+        client.put_object(Bucket=bucket, Key=name, Body=b"provisioner")
+    monkeypatch.setattr(s3_prober, "_STALE_AFTER", timedelta(seconds=-5))
+    assert prober(rgw, bucket).prove(key, "sales/", rounds=1, pause_seconds=0)
+    found = client.list_objects_v2(Bucket=bucket)["Contents"]
+    assert [each["Key"] for each in found] == ["sales/a", "sales/zebra"]
