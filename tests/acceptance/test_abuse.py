@@ -6,7 +6,6 @@ import contextlib
 import json
 import resource
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,7 +41,7 @@ def deliver(port: int, request: bytes) -> tuple[bytes, float]:
     return status, time.monotonic() - started
 
 
-def memory(process: subprocess.Popen[bytes]) -> int:
+def memory(process: stands.Process) -> int:
     """Return the most that was ever resident, in bytes."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     return next(
@@ -50,7 +49,7 @@ def memory(process: subprocess.Popen[bytes]) -> int:
     )
 
 
-def open_files(process: subprocess.Popen[bytes]) -> int:
+def open_files(process: stands.Process) -> int:
     return len(list(Path(f"/proc/{process.pid}/fd").iterdir()))
 
 
@@ -79,6 +78,7 @@ def test_honest_deliveries_are_answered_whatever_else_arrives(
     request = world.World.request(_MESSAGE, webhooks.sign(stands.SECRET, _MESSAGE))
     headers = {"Authorization": f"Bearer {stands.ADMIN_TOKEN}"}
     answers = []
+    stand.anew = True
     with contextlib.ExitStack() as stack:
         with few_files(700):
             process = stack.enter_context(stand.service())
