@@ -80,6 +80,7 @@ class Stand:
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(self.folder),
+            "SSL_CERT_FILE": os.environ["SSL_CERT_FILE"],
             "PYTHONPATH": str(Path(__file__).parents[2]),
             **{k: v for k, v in os.environ.items() if k.startswith("COVERAGE_")},
             "PROV_DPP_API_URL": self.running.url,
