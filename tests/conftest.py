@@ -13,6 +13,8 @@ import certifi
 import hypothesis
 import pytest
 
+from tests import longest_first
+
 if TYPE_CHECKING:
     from _pytest.terminal import TerminalReporter
 
@@ -35,6 +37,12 @@ def pytest_configure(config: pytest.Config) -> None:
     one.write_text(certifi.contents().partition(_END)[0] + _END)
     os.environ["SSL_CERT_FILE"] = str(one)
     config.add_cleanup(folder.cleanup)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let what takes longest begin first."""
+    items[:] = longest_first.arranged(items)
 
 
 @pytest.fixture(autouse=True)
