@@ -80,9 +80,8 @@ class Stand:
         return {
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(self.folder),
-            "SSL_CERT_FILE": os.environ["SSL_CERT_FILE"],
             "PYTHONPATH": str(Path(__file__).parents[2]),
-            **{k: v for k, v in os.environ.items() if k.startswith("COVERAGE_")},
+            **{k: v for k, v in os.environ.items() if k.startswith(("COVERAGE_", "SSL_CERT_"))},
             "PROV_DPP_API_URL": self.running.url,
             "WEBHOOK_SECRET": SECRET,
             "PROV_TEMPLATE_OUTPUT_PATH": str(self.products),
