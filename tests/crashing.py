@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ def crash_before(number: int, action: Callable[[], object]) -> bool:
     """Do something in a child that dies before its n-th effect; tell whether it got that far."""
     child = os.fork()
     if child == 0:
+        gc.disable()  # a collection would copy all that is shared with the parent
         left = number
 
         def _count(event: str, arguments: tuple[object, ...]) -> None:

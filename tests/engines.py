@@ -121,8 +121,11 @@ class Engine:
 @pytest.fixture(scope="session")
 def moto() -> Iterator[Engine]:
     """Run moto in threads of this process, with IAM enforced."""
+    from moto import backends
     from moto.server import ThreadedMotoServer
 
+    modules = frozenset(backends.list_of_moto_modules())
+    backends.list_of_moto_modules = lambda: modules  # each call looks at every folder of moto
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

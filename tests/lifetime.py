@@ -50,6 +50,7 @@ class Lifetime:
             "S3_SECRET_KEY": engine.admin.secret,
             "PROV_TEMPLATE_PATH": str(folder / "template"),
             "PROV_TEMPLATE_OUTPUT_PATH": str(folder / "products"),
+            "PROV_DUCKDB_EXTENSION_DIRECTORY": "not-filled",
             "PROV_ROTATION_GRACE_SECONDS": "0",
             "PROV_ON_DELETE": "archive",
         }

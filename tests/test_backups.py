@@ -57,6 +57,7 @@ def command(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Comman
     monkeypatch.setenv("PROV_DPP_API_URL", "http://portal.example")
     monkeypatch.setenv("PROV_SEALING_KEYS", opened_store.KEY)
     monkeypatch.setenv("PROV_DATABASE_URL", url)
+    monkeypatch.setenv("PROV_DUCKDB_EXTENSION_DIRECTORY", "not-filled")
 
     def run(*arguments: str, **environ: str) -> Result:
         return CliRunner().invoke(cli.cli, list(arguments), env=environ)

@@ -258,6 +258,7 @@ def service(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Service]
             "S3_ACCESS_KEY": engine.admin.id,
             "S3_SECRET_KEY": engine.admin.secret,
             "PROV_TEMPLATE_PATH": str(tmp_path / "template"),
+            "PROV_DUCKDB_EXTENSION_DIRECTORY": "not-filled",
         }
         read = settings.load(environ, cwd=tmp_path, serving=False)
         made = Service(read=read, engine=engine, hands=hands)

@@ -31,6 +31,7 @@ def read(portal: fake_portal.RunningPortal, tmp_path: Path) -> settings.Settings
         "S3_ENDPOINT": "http://127.0.0.1:9",
         "S3_ACCESS_KEY": "nobody",
         "S3_SECRET_KEY": "knows",
+        "PROV_DUCKDB_EXTENSION_DIRECTORY": "not-filled",
     }
     return settings.load(environ, cwd=tmp_path, serving=False)
 

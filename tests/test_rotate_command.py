@@ -38,6 +38,7 @@ def read(moto: engines.Engine, tmp_path: Path) -> Iterator[settings.Settings]:
             "S3_ACCESS_KEY": moto.admin.id,
             "S3_SECRET_KEY": moto.admin.secret,
             "PROV_TEMPLATE_PATH": str(_template(tmp_path / "template")),
+            "PROV_DUCKDB_EXTENSION_DIRECTORY": "not-filled",
         }
         read = settings.load(environ, cwd=tmp_path, serving=False)
         with operations.opened(read) as parts:
@@ -191,6 +192,7 @@ def test_whoever_rotates_all_hears_that_only_what_was_left_is_done(
         "S3_ACCESS_KEY": read.s3_access_key,
         "S3_SECRET_KEY": read.s3_secret_key,
         "PROV_TEMPLATE_PATH": str(read.template_path),
+        "PROV_DUCKDB_EXTENSION_DIRECTORY": "not-filled",
     }
     with operations.opened(read) as parts:
         parts.store.asks.ask(rotation.chosen(parts, "sales"), model.Ask.ROTATE)

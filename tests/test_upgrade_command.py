@@ -71,6 +71,7 @@ def bench(moto: engines.Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
                 "S3_BUCKET": moto.name("upgraded"),
                 "S3_ACCESS_KEY": moto.admin.id,
                 "S3_SECRET_KEY": moto.admin.secret,
+                "PROV_DUCKDB_EXTENSION_DIRECTORY": "not-filled",
             },
         )
         with operations.opened(bench.read) as parts:

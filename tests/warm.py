@@ -1,15 +1,19 @@
-"""Run commands in forks of a process that has imported what they need.
+"""Run commands and services in forks of a process that has imported what they need.
 
 SQLMesh takes two seconds to import, and we take one; each command still is a process of its own,
 with its own arguments, folder, environment and streams. `stubs` makes the programs that users
-call, to be put in front of the path; run as a program, this is the process they ask.
+call, to be put in front of the path; `start` makes a process that its starter can watch and kill.
+Run as a program, this is the process they ask. What such a process shows of itself in /proc,
+command line and environment, is what the one it was forked from was started with.
 
 Set TEST_EVERYTHING=1, or measure coverage, and tests start every command anew.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -19,10 +23,13 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
+from typing import IO
 
 _STUB = """#!{python} -IS
 import json, os, socket, sys
@@ -34,12 +41,26 @@ asked = json.dumps(["{name}", words, os.getcwd(), dict(os.environ)]).encode()
 with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as server:
     server.connect({address!r})
     socket.send_fds(server, [asked], [0, 1, 2])
+    server.recv(16)
     status = int(server.recv(16) or 70)
 if status < 0:
     os.kill(os.getpid(), -status)
 sys.exit(status)
 """
 _LARGEST = 128 * 1024
+# What the service imports only once it needs it: nearly everything that starts one needs it.
+_LATE = (
+    "alembic.command",
+    "alembic.config",
+    "alembic.script",
+    "botocore.auth",
+    "botocore.httpsession",
+    "botocore.session",
+    "cookiecutter.generate",
+    "cookiecutter.utils",
+    "psycopg",
+    "sqlalchemy.dialects.sqlite",
+)
 
 
 def wanted() -> bool:
@@ -47,8 +68,64 @@ def wanted() -> bool:
     return not any(each == "TEST_EVERYTHING" or "COVERAGE_" in each for each in os.environ)
 
 
+class Process:
+    """A process that was forked; what of `subprocess.Popen` tests need to watch and end it."""
+
+    def __init__(self, server: socket.socket) -> None:
+        self._server = server
+        self.pid = int(server.recv(16))
+        self.returncode: int | None = None
+
+    def poll(self) -> int | None:
+        """Return the exit status, None while it runs."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.wait(0)
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Return the exit status; raise `TimeoutExpired` where it runs for longer."""
+        if self.returncode is None:
+            self._server.settimeout(timeout)
+            try:
+                told = self._server.recv(16)
+            except (BlockingIOError, TimeoutError) as exc:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0) from exc
+            self._server.close()
+            self.returncode = int(told or 70)
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Send SIGKILL, unless it has ended."""
+        self.send_signal(signal.SIGKILL)
+
+
+class Stubs:
+    """A folder with the programs, and the address of the process that they ask."""
+
+    def __init__(self, folder: Path, address: str) -> None:
+        self.folder = folder
+        self._address = address
+
+    def start(
+        self, words: Sequence[str], *, cwd: Path, env: Mapping[str, str], output: IO[bytes]
+    ) -> Process:
+        """Start `python` with these words; all that it says goes into one file."""
+        asked = json.dumps(["python", [*words], str(cwd), dict(env)]).encode()
+        server = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        server.connect(self._address)
+        with Path(os.devnull).open("rb") as nothing:
+            streams = [nothing.fileno(), output.fileno(), output.fileno()]
+            socket.send_fds(server, [asked], streams)
+        return Process(server)
+
+
 @contextlib.contextmanager
-def stubs(folder: Path, environ: Mapping[str, str], package: str) -> Iterator[Path]:
+def stubs(folder: Path, environ: Mapping[str, str], package: str) -> Iterator[Stubs]:
     """Fill a folder with `sqlmesh` and `python`; they work until the block ends.
 
     They are quick with what needs `sqlmesh` or `provisioner`, whichever package is named.
@@ -69,7 +146,7 @@ def stubs(folder: Path, environ: Mapping[str, str], package: str) -> Iterator[Pa
             stub.write_text(_STUB.format(python=sys.executable, name=name, address=address))
             stub.chmod(0o755)
         try:
-            yield folder
+            yield Stubs(folder, address)
         finally:
             os.killpg(server.pid, signal.SIGKILL)
 
@@ -85,6 +162,8 @@ def _warm(package: str) -> None:
                 and "__main__" not in found.name
             ):
                 importlib.import_module(found.name)
+        for late in _LATE:
+            importlib.import_module(late)
     else:
         importlib.import_module("sqlmesh.cli.main")
         for name in [name for name in sys.modules if f"{name}.".startswith("sqlmesh.cli.")]:
@@ -96,6 +175,8 @@ def _serve(address: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
         listener.bind("\0" + address)
         listener.listen()
+        gc.collect()
+        gc.freeze()  # a collection in a fork would copy all that it looks at
         print("ready", flush=True)
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait
         while True:
@@ -108,6 +189,7 @@ def _serve(address: str) -> None:
     if command := os.fork():
         for stream in (0, 1, 2, *streams):
             os.close(stream)
+        connection.send(str(command).encode())
         status = os.waitstatus_to_exitcode(os.waitpid(command, 0)[1])
         connection.send(str(status).encode())
         os._exit(0)
@@ -125,6 +207,7 @@ def _become(
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(environ)
+    tempfile.tempdir = None  # it belongs to the environment
     sys.argv = [name, *words] if name == "sqlmesh" else words
     if name == "python":
         sys.path[:0] = [folder if words[0] == "-m" or words[0].endswith(".py") else ""]
@@ -147,9 +230,28 @@ def _run(package: str) -> None:
         runpy.run_path(sys.argv[0], run_name="__main__")
 
 
+def _end_after(work: Callable[[], None]) -> None:
+    """Work, and end as a program does, but for taking down all that was imported.
+
+    That takes longer than many a command, since it copies what the fork shared until then.
+    """
+    status = 0
+    try:
+        work()
+    except SystemExit as ended:
+        if not isinstance(ended.code, int | None):
+            raise
+        status = ended.code or 0
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)
+
+
 if __name__ == "__main__":
     del sys.path[0]
     _, _address, _package = sys.argv
     _warm(_package)
     _serve(_address)
-    _run(_package)
+    _end_after(lambda: _run(_package))

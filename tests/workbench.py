@@ -108,4 +108,4 @@ def shell(tmp_path_factory: pytest.TempPathFactory, extensions: Path) -> Iterato
             yield shell
             return
         with warm.stubs(tmp_path_factory.mktemp("stubs"), environ, "sqlmesh") as stubs:
-            yield shell.with_environ(PATH=f"{stubs}:{environ['PATH']}")
+            yield shell.with_environ(PATH=f"{stubs.folder}:{environ['PATH']}")

@@ -21,7 +21,7 @@ def s3() -> Iterator[embedded_s3.EmbeddedS3]:
 
 @pytest.fixture(scope="session", autouse=True)
 def quick_commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Let stands run commands without importing everything anew."""
+    """Let stands run commands and services without importing everything anew."""
     if not warm.wanted():
         yield
         return
@@ -31,8 +31,9 @@ def quick_commands(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         "HOME": str(home),
         "PYTHONPATH": str(Path(__file__).parents[2]),
     }
-    with warm.stubs(folder, environ, "provisioner"), pytest.MonkeyPatch.context() as patch:
+    with warm.stubs(folder, environ, "provisioner") as stubs, pytest.MonkeyPatch.context() as patch:
         patch.setattr(stands.Stand, "python", str(folder / "python"))
+        patch.setattr(stands.Stand, "stubs", stubs)
         yield
 
 

@@ -16,6 +16,7 @@ import httpx
 
 from provisioner.demo import portal as fake_portal
 from provisioner.demo import stage
+from tests import warm
 
 SECRET = "demo-secret-key"
 ADMIN_TOKEN = "an-admin-token-for-tests"
@@ -33,11 +34,24 @@ class Engine(Protocol):
     def secret_key(self) -> str: ...
 
 
+class Process(Protocol):
+    """A service that runs."""
+
+    @property
+    def pid(self) -> int: ...
+    def poll(self) -> int | None: ...
+    def wait(self, timeout: float | None = None) -> int: ...
+    def send_signal(self, number: int, /) -> None: ...
+    def kill(self) -> None: ...
+
+
 class Stand:
     """One portal, one bucket, one folder; the service is started and killed as tests like."""
 
     python: ClassVar[str] = sys.executable
-    """What runs commands; the service itself is always started anew."""
+    """What runs commands."""
+    stubs: ClassVar[warm.Stubs | None] = None
+    """What services are forked from, if they are."""
 
     def __init__(
         self,
@@ -57,6 +71,8 @@ class Stand:
         self.url = f"http://127.0.0.1:{port}"
         self.products = folder / "products"
         self.log = folder / "log"
+        self.anew = False
+        """Whether the service starts as operators start it: for tests that look at its process."""
         self.bucket = f"bucket-{folder.name[:40].lower().replace('_', '-')}-{port}"
 
     def environment(self, **changes: str) -> dict[str, str]:
@@ -65,7 +81,7 @@ class Stand:
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": str(self.folder),
             "PYTHONPATH": str(Path(__file__).parents[2]),
-            **{k: v for k, v in os.environ.items() if k.startswith("COVERAGE_")},
+            **{k: v for k, v in os.environ.items() if k.startswith(("COVERAGE_", "SSL_CERT_"))},
             "PROV_DPP_API_URL": self.running.url,
             "WEBHOOK_SECRET": SECRET,
             "PROV_TEMPLATE_OUTPUT_PATH": str(self.products),
@@ -100,16 +116,9 @@ class Stand:
         return self.run("provisioner", *arguments, **changes)
 
     @contextlib.contextmanager
-    def service(self, *options: str, **changes: str) -> Iterator[subprocess.Popen[bytes]]:
+    def service(self, *options: str, **changes: str) -> Iterator[Process]:
         """Run the service until the block ends; it may be killed within."""
-        with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "provisioner", "serve", *options],
-                cwd=self.folder,
-                env=self.environment(**changes),
-                stdout=log,
-                stderr=log,
-            )
+        process = self.start(*options, environ=self.environment(**changes))
         try:
             self.until(lambda: self.answers(process), "the service answers")
             yield process
@@ -118,7 +127,17 @@ class Stand:
                 process.send_signal(signal.SIGTERM)
             process.wait(30)
 
-    def answers(self, process: subprocess.Popen[bytes]) -> bool:
+    def start(self, *options: str, environ: dict[str, str]) -> Process:
+        """Start the service and wait for nothing."""
+        words = ["-m", "provisioner", "serve", *options]
+        with self.log.open("ab") as log:
+            if self.stubs is not None and not self.anew:
+                return self.stubs.start(words, cwd=self.folder, env=environ, output=log)
+            return subprocess.Popen(
+                [sys.executable, *words], cwd=self.folder, env=environ, stdout=log, stderr=log
+            )
+
+    def answers(self, process: Process) -> bool:
         assert process.poll() is None, self.log.read_text()[-3000:]
         with contextlib.suppress(httpx.TransportError):
             return httpx.get(f"{self.url}/health").status_code == 200

@@ -15,6 +15,7 @@ import pytest
 DEMO = (sys.executable, "-m", "provisioner", "demo")
 ENVIRONMENT = {
     "PATH": os.environ["PATH"],
+    "SSL_CERT_FILE": os.environ["SSL_CERT_FILE"],
     "PYTHONPATH": str(Path(__file__).parents[2]),
     **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")},
 }

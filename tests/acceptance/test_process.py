@@ -125,6 +125,7 @@ def test_release_0_4_2_of_the_portal_is_followed_by_its_webhooks(
 
 def test_secret_files_are_private_and_secrets_are_nowhere_else(stand: Stand) -> None:
     stand.portal.state.create_product("sales", name="Sales {{ 7*7 }}")
+    stand.anew = True
     with stand.service() as process:
         stand.until(lambda: stand.ready("sales"), "the workspace")
         stand.until(lambda: stand.api("products").json()["products"] != [], "the record")

@@ -12,7 +12,6 @@ import contextlib
 import itertools
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -91,16 +90,9 @@ class Life:
         }
 
     @contextlib.contextmanager
-    def service(self, **changes: str) -> Iterator[subprocess.Popen[bytes]]:
+    def service(self, **changes: str) -> Iterator[stands.Process]:
         """Run the service until the block ends, or is killed within."""
-        with self.stand.log.open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "provisioner", "serve"],
-                cwd=self.stand.folder,
-                env=self.environment(**changes),
-                stdout=log,
-                stderr=log,
-            )
+        process = self.stand.start(environ=self.environment(**changes))
         try:
             self.stand.until(lambda: self.stand.answers(process), "the service answers")
             yield process
@@ -112,7 +104,7 @@ class Life:
     def command(self, *arguments: str, **changes: str) -> None:
         """Run a command to its end, and keep all that it says."""
         done = subprocess.run(
-            [sys.executable, "-m", "provisioner", *arguments],
+            [self.stand.python, "-m", "provisioner", *arguments],
             cwd=self.stand.folder,
             env=self.environment(**changes),
             capture_output=True,
@@ -139,7 +131,7 @@ class Life:
         self.command("rotate", "--all", *options)
         self.stand.until(lambda: not before & self.published(), f"new keys {options}")
 
-    def processes(self, process: subprocess.Popen[bytes]) -> None:
+    def processes(self, process: stands.Process) -> None:
         """Keep the command line of every process, and the environment of the service's."""
         ours = {str(process.pid)}
         for each in sorted(Path("/proc").glob("[0-9]*"), key=lambda path: int(path.name)):
@@ -198,6 +190,7 @@ def life(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Life]:
 def live(life: Life) -> None:
     """Go through everything that keys go through, and through what goes wrong besides."""
     stand, state = life.stand, life.stand.portal.state
+    stand.anew = True  # what the first one shows of itself is looked at
     with life.service() as process:
         body: dict[str, object] = {"description": "", "about": ""}
         ids = {
@@ -226,6 +219,7 @@ def live(life: Life) -> None:
         life.processes(process)
         process.kill()
         process.wait()
+    stand.anew = False
     with life.service(PROV_LOG_FORMAT="text") as process:
         stand.until(lambda: b"resync done" in stand.log.read_bytes(), "a resync")
         life.rotated()

@@ -186,7 +186,7 @@ def subject(engine: Engine, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 def test_a_crash_before_any_effect_harms_nobody_and_leaves_nothing(
     name: str, subject: Subject, record_property: Callable[[str, object], None]
 ) -> None:
-    with watching.Watch(subject.env, subject.world.engine, pace_seconds=0.01) as watch:
+    with watching.Watch(subject.env, subject.world.engine) as watch:
         torture = Torture(subject, watch)
         for fatal in itertools.count(*effects(subject.world.engine)):
             killed = [torture.go_through(change, fatal) for change in ROUNDS[name]]

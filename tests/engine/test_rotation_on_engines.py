@@ -59,7 +59,9 @@ def test_no_call_fails_however_often_keys_rotate(
     with real_world.world(tmp_path, engine, PROV_ROTATION_GRACE_SECONDS=grace) as world:
         key = model.Key.product(world.state.create_product("sales"))
         world.rest(key)
-        with watching.Watch(lambda: world.env("sales"), engine, threads=3) as watch:
+        with watching.Watch(
+            lambda: world.env("sales"), engine, threads=3, pace_seconds=0.005
+        ) as watch:
             for _ in range(-(-ROTATIONS // 3)):
                 due(world, key)
                 started = time.perf_counter()
