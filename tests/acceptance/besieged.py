@@ -7,7 +7,6 @@ import functools
 import os
 import re
 import sqlite3
-import subprocess
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import httpx
 
 from provisioner.demo import consumer
 from tests.acceptance import hostile
-from tests.acceptance.stand import ADMIN_TOKEN, Stand
+from tests.acceptance.stand import ADMIN_TOKEN, Process, Stand
 
 SECRETS = (".env", ".env.local", ".aws/credentials", ".aws/config")
 PLAIN = ("ports.json", "INPUTS.md", "external_models/upstream.yaml")
@@ -44,7 +43,7 @@ class Siege:
             base_url=f"{stand.url}/api/v1", headers={"Authorization": f"Bearer {ADMIN_TOKEN}"}
         )
         self._running = contextlib.ExitStack()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Process | None = None
         self._store: sqlite3.Connection | None = None
         self._peak_kb = 0
 
@@ -220,7 +219,7 @@ def _secret(path: Path) -> str:
     return found[1].decode() if found else ""
 
 
-def _peak_kb(process: subprocess.Popen[bytes]) -> int:
+def _peak_kb(process: Process) -> int:
     """Return the most memory that a process ever had."""
     status = Path(f"/proc/{process.pid}/status").read_text()
     found = re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)
