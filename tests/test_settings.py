@@ -98,6 +98,7 @@ def machine(**changes: Any) -> rules.Machine:
         uid=1000,
         groups=frozenset({1000}),
         gives_files_away=False,
+        opens_any_folder=False,
         shared_extensions=Path("/nowhere/extensions"),
     )
     return dataclasses.replace(usual, **changes)
@@ -860,20 +861,27 @@ def test_shared_extensions_are_used_where_they_are(load: Any, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize(
-    ("uid", "gid", "gives_away"), [("1000", "1000", False), ("5", "6", True), ("1000", "7", True)]
+    ("uid", "gid", "gives_away", "opens_any"),
+    [("1000", "1000", False, False), ("5", "6", True, True), ("1000", "7", True, False)],
 )
-def test_owners_to_whom_files_can_be_given(uid: str, gid: str, gives_away: bool, load: Any) -> None:
-    loaded = load(
-        on=machine(gives_files_away=gives_away), PROV_WORKSPACE_UID=uid, PROV_WORKSPACE_GID=gid
-    )
+def test_owners_to_whom_files_can_be_given(
+    uid: str, gid: str, gives_away: bool, opens_any: bool, load: Any
+) -> None:
+    on = machine(gives_files_away=gives_away, opens_any_folder=opens_any)
+    loaded = load(on=on, PROV_WORKSPACE_UID=uid, PROV_WORKSPACE_GID=gid)
     assert (loaded.workspace_uid, loaded.workspace_gid) == (int(uid), int(gid))
 
 
 @pytest.mark.parametrize("name", ["PROV_WORKSPACE_UID", "PROV_WORKSPACE_GID"])
 def test_owners_to_whom_files_cannot_be_given(name: str, problems: Any) -> None:
-    (line,) = problems(**{name: "1001"})
+    (line,) = problems(on=machine(opens_any_folder=True), **{name: "1001"})
     assert line.startswith(f"{name}: expects ")
     assert line.endswith("of this process, which lacks CAP_CHOWN")
+
+
+def test_an_owner_whose_folders_cannot_be_opened(problems: Any) -> None:
+    (line,) = problems(on=machine(gives_files_away=True), PROV_WORKSPACE_UID="1001")
+    assert line.endswith("the uid of this process, which lacks CAP_DAC_OVERRIDE")
 
 
 @pytest.mark.parametrize(
@@ -881,18 +889,19 @@ def test_owners_to_whom_files_cannot_be_given(name: str, problems: Any) -> None:
     [
         ("CapEff:\t000001ffffffffff", True),
         ("CapEff:\t0000000000000001", True),
+        ("CapEff:\t0000000000000002", False),
         ("CapEff:\t0", False),
     ],
 )
 def test_the_capability_is_read_from_the_kernel(line: str, held: bool, tmp_path: Path) -> None:
     status = tmp_path / "status"
     status.write_text(f"Name:\tpython\n{line}\n", encoding="ascii")
-    assert rules._has_cap_chown(status) is held
+    assert rules._has(rules._CAP_CHOWN, status) is held
 
 
 def test_without_a_kernels_word_only_root_gives_files_away(tmp_path: Path) -> None:
     is_root = os.geteuid() == 0
-    assert rules._has_cap_chown(tmp_path / "missing") is is_root
+    assert rules._has(rules._CAP_CHOWN, tmp_path / "missing") is is_root
 
 
 def test_this_machine_is_described_by_its_process() -> None:

@@ -16,7 +16,7 @@ from provisioner.settings.source import Findings, absolute
 
 _SHARED_EXTENSIONS = Path("/opt/duckdb/extensions")
 _OAUTH = ("PROV_DPP_CLIENT_ID", "PROV_DPP_CLIENT_SECRET", "PROV_DPP_TOKEN_URL")
-_CAP_CHOWN = 1
+_CAP_CHOWN, _CAP_DAC_OVERRIDE = 1 << 0, 1 << 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +27,8 @@ class Machine:
     groups: frozenset[int]
     gives_files_away: bool
     """Whether the process may change a file's owner to anybody (CAP_CHOWN)."""
+    opens_any_folder: bool
+    """Whether the process may write where only another owner may (CAP_DAC_OVERRIDE)."""
     shared_extensions: Path = _SHARED_EXTENSIONS
     """Where an image keeps DuckDB's extensions for everybody."""
     git: bool = True
@@ -38,19 +40,20 @@ def this_machine() -> Machine:
     return Machine(
         uid=os.geteuid(),
         groups=frozenset({os.getegid(), *os.getgroups()}),
-        gives_files_away=_has_cap_chown(Path("/proc/self/status")),
+        gives_files_away=_has(_CAP_CHOWN),
+        opens_any_folder=_has(_CAP_DAC_OVERRIDE),
         git=shutil.which("git") is not None,
     )
 
 
-def _has_cap_chown(status: Path) -> bool:
-    """Read the effective capabilities; without such a file root alone has them."""
+def _has(capability: int, status: Path = Path("/proc/self/status")) -> bool:
+    """Look among the effective capabilities; without such a file root alone has them."""
     try:
         lines = status.read_text(encoding="ascii", errors="replace").splitlines()
     except OSError:
         return os.geteuid() == 0
     held = next((line.split()[1] for line in lines if line.startswith("CapEff:")), "0")
-    return bool(int(held, 16) & _CAP_CHOWN)
+    return bool(int(held, 16) & capability)
 
 
 def complete(findings: Findings, *, cwd: Path, machine: Machine, serving: bool) -> None:
@@ -130,13 +133,14 @@ def _folders(findings: Findings, machine: Machine) -> None:
 
 
 def _owner(findings: Findings, machine: Machine) -> None:
-    """Refuse an owner to whom this process cannot give files."""
+    """Refuse an owner to whom this process cannot give files, or whose folders it cannot open."""
     uid, gid = findings.values["workspace_uid"], findings.values["workspace_gid"]
-    if machine.gives_files_away:
-        return
-    if uid not in {None, machine.uid}:
-        findings.refuse("PROV_WORKSPACE_UID", "the uid of this process, which lacks CAP_CHOWN")
-    if gid is not None and gid not in machine.groups:
+    lacks = [] if machine.gives_files_away else ["CAP_CHOWN"]
+    lacks += [] if machine.opens_any_folder else ["CAP_DAC_OVERRIDE"]
+    if uid not in {None, machine.uid} and lacks:
+        expected = f"the uid of this process, which lacks {' and '.join(lacks)}"
+        findings.refuse("PROV_WORKSPACE_UID", expected)
+    if gid is not None and gid not in machine.groups and not machine.gives_files_away:
         findings.refuse("PROV_WORKSPACE_GID", "a group of this process, which lacks CAP_CHOWN")
 
 
