@@ -56,6 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--store", choices=[*stores.NAMES, "both"], default="sqlite", help="where state is kept")
     add("--products", type=_counts, metavar="10,100,…", help="how figures grow, instead of bars")
     add("--rotation", action="store_true", help="keys instead, on every real engine installed")
+    add("--workspace", action="store_true", help="what people wait for in a workspace instead")
     add("--receiver", metavar="URL", help="another receiver on this machine instead")
     add("--secret", default=os.environ.get("WEBHOOK_SECRET", ""), help="what signs for it")
     add("--torture", type=int, metavar="KILLS", help="kill it so often under load instead")
@@ -83,6 +84,11 @@ def _measure(root: Path, asked: argparse.Namespace) -> dict[str, Any]:
 
         size = rotation.QUICK if asked.quick else rotation.FULL
         return _shown("keys", {"measured": rotation.measure(root, size)})
+    if asked.workspace:
+        from benchmarks import workspace
+
+        wanted = workspace.QUICK if asked.quick else workspace.FULL
+        return _shown("workspace", {"measured": workspace.measure(root, wanted)})
     return _on_stores(root, asked)
 
 

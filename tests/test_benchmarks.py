@@ -70,6 +70,14 @@ def test_growth_is_shown_by_the_number_of_products_over_a_restart_on_postgresql(
     assert "idle product create, p50" in said
 
 
+@pytest.mark.torture
+@pytest.mark.workspace
+def test_the_work_of_a_team_is_measured() -> None:
+    said = run("--workspace")
+    for row in ("first `sqlmesh plan`", "publish.py", "`sqlmesh test`", "upgrade --all"):
+        assert row in said
+
+
 @pytest.mark.parametrize("secret", ["plain", "whsec_c2VjcmV0", ""])
 def test_another_receiver_gets_deliveries_that_prove_themselves(secret: str) -> None:
     with WebhookSink() as sink:
