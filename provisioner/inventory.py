@@ -37,10 +37,21 @@ _HEAD = """\
 # A name may stand in one file only: where SQLMesh says "Duplicate external model name", remove it
 # from your external_models.yaml.
 """
+_PARTLY = (
+    "Of an input with columns *left out* that file lists none, so that SQLMesh does not take the",
+    "rest for all of them: nested types (`STRUCT`, `MAP`, lists of lists), `ENUM`, and names with",
+    "other characters than `A-Z a-z 0-9 _` cannot be listed. Models read every column of it all",
+    "the same, and `SELECT *` means all; SQLMesh does not check their names and types.",
+    "",
+)
 
 
 def upstream_yaml(inputs: Iterable[dotenv.Input], seen: Mapping[str, model.SeenPort]) -> str:
-    """Return one external model an input, with the columns that are known; `seen` by its name."""
+    """Return one external model an input, with its columns if all are known; `seen` by its name.
+
+    SQLMesh takes a list of columns for all of them: it refuses a model that reads another, and
+    `SELECT *` means those alone. So where one of them is left out none is listed.
+    """
     entries = [_entry(each, seen.get(each.name)) for each in dotenv.ordered(inputs)]
     return _HEAD + ("".join(entries) or "[]\n")
 
@@ -48,6 +59,9 @@ def upstream_yaml(inputs: Iterable[dotenv.Input], seen: Mapping[str, model.SeenP
 def _entry(item: dotenv.Input, seen: model.SeenPort | None) -> str:
     columns = seen.contract.columns if seen and seen.contract else ()
     lines = [f"- name: upstream.{item.name}\n"]
+    if _is_partly_known(seen):
+        lines.append("  # no columns: some of them cannot be listed, see INPUTS.md\n")
+        columns = ()
     if columns:
         lines.append("  columns:\n")
     for each in columns:
@@ -84,6 +98,7 @@ def inputs_md(
         "your `external_models.yaml`, too, is an error there (Duplicate external model name):",
         "remove it from yours.",
         "",
+        *(_PARTLY if any(_is_partly_known(seen.get(each.name)) for each in rows) else ()),
         "What was last seen of them, when this file was written:",
         "",
         "| input | state | rows | published | columns |",
@@ -129,6 +144,10 @@ def _seen_row(name: str, seen: model.SeenPort | None) -> str:
         f"| `{name}` | {said} | {contract.rows} | {_day(contract.published_at)} "
         f"| {len(contract.columns)}{left_out} |"
     )
+
+
+def _is_partly_known(seen: model.SeenPort | None) -> bool:
+    return bool(seen and seen.contract and seen.contract.dropped)
 
 
 def _ended(ended: Sequence[model.EndedAccess], where: str) -> list[str]:

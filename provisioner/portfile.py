@@ -3,7 +3,7 @@
 Its producer is as hostile to consumers as anybody: whatever the bytes, the answer is a contract or
 the constant reason why there is none. What may reach SQL, YAML, Markdown or a terminal is from
 fixed alphabets; a column outside of them is dropped and counted. Keys that nobody knows are
-passed over, so that a newer template may say more.
+passed over, whatever JSON they hold, so that a newer template may say more.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any, Final, NoReturn
 
 from provisioner import model
 
@@ -26,7 +26,10 @@ _LONGEST_TEXT = 1000
 _MOST_ROWS = 2**63 - 1
 _LONGEST_WAIT_SECONDS = 10 * 366 * 86_400
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
-_MODEL = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}(\.[A-Za-z_][A-Za-z0-9_]{0,62}){0,2}")
+_PART = r"(?:[A-Za-z0-9_]{1,64}|\"[A-Za-z0-9_]{1,64}\")"
+_MODEL = re.compile(rf"{_PART}(?:\.{_PART}){{0,2}}")
+"""Ports may have 64 characters and begin with a digit; SQLMesh names the model of such a one with
+quotes if its author has written them."""
 _SNAPSHOT = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 _DECIMAL = re.compile(r"DECIMAL\(([1-9][0-9]?),(0|[1-9][0-9]?)\)")
@@ -42,6 +45,9 @@ TYPES = frozenset(
     }
 )
 """The types that are passed on, besides `DECIMAL(p,s)` and one-dimensional lists, `T[]`."""
+
+_NO_COUNT: Final = object()
+"""Stands for a fraction, or a number too long to be a count: no key that we know may hold it."""
 
 
 class Unreadable(Exception):
@@ -60,7 +66,7 @@ def parse(body: bytes, *, port: str) -> model.Contract:
     columns, dropped = _columns(_listed(said, "columns"))
     names = {column.name for column in columns}
     return model.Contract(
-        model=_matching(said, "model", _MODEL),
+        model=_matching(said, "model", _MODEL).replace('"', ""),
         description=_plain(_text(said, "description")),
         published_at=_moment(said),
         rows=_whole(said, "rows", 0, _MOST_ROWS),
@@ -74,13 +80,13 @@ def parse(body: bytes, *, port: str) -> model.Contract:
 
 
 def _document(body: bytes) -> dict[str, Any]:
-    """Read JSON strictly: no key twice, no fraction, no number longer than a count can be."""
+    """Read JSON strictly: no key twice, nothing that is no JSON; numbers as far as they count."""
     try:
         said = json.loads(
             body.decode("utf-8"),
             object_pairs_hook=_once,
             parse_int=_short,
-            parse_float=_refuse,
+            parse_float=lambda _text: _NO_COUNT,
             parse_constant=_refuse,
         )
     except (ValueError, RecursionError):
@@ -97,14 +103,12 @@ def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _short(text: str) -> int:
-    if len(text) > 20:
-        raise ValueError("a number is too long")
-    return int(text)
+def _short(text: str) -> object:
+    return int(text) if len(text) <= 20 else _NO_COUNT
 
 
 def _refuse(_text: str) -> NoReturn:
-    raise ValueError("whole numbers only")
+    raise ValueError("NaN and Infinity are no JSON")
 
 
 def _columns(listed: list[Any]) -> tuple[tuple[model.Column, ...], int]:

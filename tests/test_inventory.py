@@ -50,9 +50,12 @@ def tables(text: str) -> list[list[str]]:
     return rows
 
 
+WHOLE = dataclasses.replace(SEEN, contract=published.a_contract())
+
+
 def test_columns_that_are_known_stand_with_their_input() -> None:
     text = inventory.upstream_yaml(
-        [an_input(), an_input("sales__a", port="a")], {"sales__orders": SEEN}
+        [an_input(), an_input("sales__a", port="a")], {"sales__orders": WHOLE}
     )
     assert yaml.safe_load(text) == [
         {"name": "upstream.sales__a"},
@@ -63,6 +66,16 @@ def test_columns_that_are_known_stand_with_their_input() -> None:
     ]
 
 
+def test_where_a_column_is_left_out_none_is_listed_and_people_are_told_why() -> None:
+    seen = {"sales__orders": SEEN}
+    assert yaml.safe_load(inventory.upstream_yaml([an_input()], seen)) == [
+        {"name": "upstream.sales__orders"}
+    ]
+    assert "that file lists none" in inventory.inputs_md([], [an_input()], seen=seen)
+    whole = inventory.inputs_md([], [an_input()], seen={"sales__orders": WHOLE})
+    assert "that file lists none" not in whole
+
+
 def test_without_inputs_there_is_an_empty_list() -> None:
     assert yaml.safe_load(inventory.upstream_yaml([], {})) == []
 
@@ -71,7 +84,7 @@ def test_without_inputs_there_is_an_empty_list() -> None:
 @pytest.mark.parametrize("name", ["yes", "null", "on", "_1e3", "Date"])
 def test_yaml_reads_names_and_types_as_text(name: str, kind: str) -> None:
     contract = published.a_contract(columns=(model.Column(name=name, type=kind),))
-    seen = dataclasses.replace(SEEN, contract=contract)
+    seen = dataclasses.replace(WHOLE, contract=contract)
     (entry,) = yaml.safe_load(inventory.upstream_yaml([an_input()], {"sales__orders": seen}))
     assert entry["columns"] == {name: kind}
 

@@ -38,6 +38,8 @@ found = {
     "unknown": [name for name, kind in columns.items() if str(kind) == "UNKNOWN"],
     "lineage": lineage("c0", context.get_model("gold.all_of_it")).downstream[0].name,
     "without columns": str(context.get_model("gold.unknown").columns_to_types["x"]),
+    "a column left out": context.get_model("gold.partly").render_query().sql(),
+    "all of them": context.get_model("gold.partly_all").render_query().sql(),
     "tests": [context.test().testsRun, context.test().wasSuccessful()],
 }
 context.create_external_models()
@@ -52,6 +54,10 @@ Path("external_models/upstream.yaml").write_text(Path("empty.yaml").read_text())
 found["models without any input"] = sorted(each.name for each in Context(paths=".").models.values())
 print(json.dumps(found))
 """
+PARTLY = (
+    'SELECT "id" AS "id", "address" AS "address", "umsatz €" AS "umsatz €"'
+    ' FROM "memory"."upstream"."sales__partly" AS "sales__partly"'
+)
 KINDS = [*sorted(portfile.TYPES), "DECIMAL(18,3)"]
 KINDS += [f"{kind}[]" for kind in KINDS]
 _JSON = ", ".join(f'c{n}: "[]"' for n, kind in enumerate(KINDS) if kind.startswith("JSON"))
@@ -80,19 +86,26 @@ def an_input(name: str) -> dotenv.Input:
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """Lay out a project with two inputs: the columns of one are known, with every type."""
+    """Lay out a project with inputs whose columns are all known, none, and known in part."""
     columns = tuple(model.Column(name=f"c{n}", type=kind) for n, kind in enumerate(KINDS))
     seen = published.a_port(contract=published.a_contract(columns=columns), version="1.0")
+    known = (model.Column(name="id", type="BIGINT"),)
+    partly = published.a_port(contract=published.a_contract(columns=known, dropped=1))
     files = {
         "config.yaml": _CONFIG,
         "external_models.yaml": "[]\n",
         inventory.UPSTREAM: inventory.upstream_yaml(
-            [an_input("sales__orders"), an_input("sales__new")], {"sales__orders": seen}
+            [an_input("sales__orders"), an_input("sales__new"), an_input("sales__partly")],
+            {"sales__orders": seen, "sales__partly": partly},
         ),
         "models/all.sql": "MODEL (name gold.all_of_it, kind FULL);\n"
         "SELECT * FROM upstream.sales__orders",
         "models/unknown.sql": "MODEL (name gold.unknown, kind FULL);\n"
         "SELECT x FROM upstream.sales__new",
+        "models/partly.sql": "MODEL (name gold.partly, kind FULL);\n"
+        'SELECT id, address, "Umsatz €" FROM upstream.sales__partly',
+        "models/partly_all.sql": "MODEL (name gold.partly_all, kind FULL);\n"
+        "SELECT * FROM upstream.sales__partly",
         "models/tested.sql": "MODEL (name gold.tested, kind FULL);\n"
         "SELECT COUNT(*) AS n FROM upstream.sales__orders",
         "tests/test_all.yaml": _TEST,
@@ -125,7 +138,15 @@ def test_sqlmesh_reads_what_is_written_for_it(project: Path) -> None:
         "unknown": [],
         "lineage": '"sales__orders"."c0"',
         "without columns": "UNKNOWN",
+        "a column left out": PARTLY,
+        "all of them": 'SELECT * FROM "memory"."upstream"."sales__partly" AS "sales__partly"',
         "tests": [1, True],
         "theirs": "[]\n",
-        "models without any input": ["gold.all_of_it", "gold.tested", "gold.unknown"],
+        "models without any input": [
+            "gold.all_of_it",
+            "gold.partly",
+            "gold.partly_all",
+            "gold.tested",
+            "gold.unknown",
+        ],
     }
