@@ -33,6 +33,7 @@ def see_done(
     """
     if parts.observes:
         raise errors.Conflict("PROV_MODE=observe touches nothing")
+    before = parts.store.history.newest_outcome()
     if resume:
         parts.queue.touch(keys, model.Priority.EVENT)
     else:
@@ -40,7 +41,7 @@ def see_done(
     if operations.serves(parts):
         return tuple(operations.work(parts, keys, progress, title=title))
     ended: dict[model.Key, model.Outcome] = {}
-    for key in progress(_ended(parts, keys, wish, ended, tell, sleep), title, len(keys)):
+    for key in progress(_ended(parts, keys, wish, before, ended, tell, sleep), title, len(keys)):
         ended.setdefault(key, model.Outcome(key=key, status="done"))
     return tuple(ended[key] for key in keys)
 
@@ -49,6 +50,7 @@ def _ended(
     parts: assembly.Parts,
     keys: tuple[model.Key, ...],
     wish: model.Ask,
+    before: int,
     failed: dict[model.Key, model.Outcome],
     tell: Callable[[model.Outcome], None],
     sleep: Callable[[float], None],
@@ -58,9 +60,9 @@ def _ended(
     while waiting:
         done = waiting - parts.store.asks.waiting(wish)
         if not done and idle >= _LOOK_CLOSER_AFTER:
-            failed |= _last(parts, waiting, "condition")
+            failed |= _last(parts, waiting, "condition", before)
             done, idle = waiting & failed.keys(), 0
-            for outcome in _last(parts, waiting - told, "retry").values():
+            for outcome in _last(parts, waiting - told, "retry", before).values():
                 told.add(outcome.key)
                 tell(outcome)
         idle = 0 if done else idle + 1
@@ -71,12 +73,15 @@ def _ended(
 
 
 def _last(
-    parts: assembly.Parts, keys: set[model.Key], status: str
+    parts: assembly.Parts, keys: set[model.Key], status: str, before: int
 ) -> dict[model.Key, model.Outcome]:
-    """Return how products ended that ended so: `condition` needs a person, `retry` does not."""
+    """Return how products ended that ended so: `condition` needs a person, `retry` does not.
+
+    What had come of them before they were asked for is no answer.
+    """
     found: dict[model.Key, model.Outcome] = {}
     for key in sorted(keys):
         for last in parts.store.history.outcomes(key, limit=1):
-            if last["status"] == status:
+            if last["status"] == status and last["row_id"] > before:
                 found[key] = model.Outcome(key=key, status=status, message=last["message"])
     return found

@@ -141,6 +141,33 @@ def test_a_product_that_a_person_must_look_at_ends_the_wait(read: settings.Setti
         assert rotation.unfinished(beside, (key,), compromised=False) == (key,)
 
 
+def test_what_came_of_a_product_before_it_was_asked_for_is_no_answer(
+    read: settings.Settings,
+) -> None:
+    with operations.opened(read) as serving, operations.opened(read) as beside:
+        assert serving.store.database.acquire()
+        (key,) = rotation.chosen(beside, "sales")
+        ended = (model.Outcome(key=key, status="condition", message=why) for why in ("old", "new"))
+
+        def refuse() -> None:
+            serving.queue.touch([key], model.Priority.EVENT)
+            lease = serving.queue.lease("service")
+            assert lease is not None
+            serving.queue.done(lease, next(ended))
+
+        looks = 0
+
+        def busy(seconds: float) -> None:
+            nonlocal looks
+            looks += 1
+            if looks == 10:
+                refuse()
+
+        refuse()
+        (outcome,) = rotation.rotate(beside, (key,), straight, compromised=False, sleep=busy)
+        assert (outcome.status, outcome.message) == ("condition", "new")
+
+
 def test_what_has_no_keys_cannot_be_rotated(read: settings.Settings) -> None:
     unknown = pytest.raises(errors.PermanentError, match="knows no such")
     with operations.opened(read) as parts, unknown:

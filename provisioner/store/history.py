@@ -50,6 +50,15 @@ class SqlHistory:
             rows = connection.execute(statement).mappings().all()
         return [_shown(dict(row)) for row in rows]
 
+    def newest_outcome(self) -> int:
+        """Return the `row_id` of the newest outcome of all keys; what comes later has a higher one.
+
+        Unlike its time that does not depend on whose clock is right.
+        """
+        statement = select(sqlalchemy.func.max(_outcomes.c.row_id))
+        with self._database.reading() as connection:
+            return connection.execute(statement).scalar() or 0
+
     def prune(self, before: datetime) -> int:
         """Drop a lot of what is older; return how many rows went."""
         pruned = self._prune(_deliveries, _deliveries.c.received_at, before)
