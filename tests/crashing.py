@@ -11,7 +11,10 @@ from collections.abc import Callable, Iterator
 import pytest
 
 _EFFECTS = frozenset(
-    {"fcntl.flock", "os.chmod", "os.chown", "os.mkdir", "os.remove", "os.rename", "os.rmdir"}
+    {
+        *("fcntl.flock", "os.chmod", "os.chown", "os.link"),
+        *("os.mkdir", "os.remove", "os.rename", "os.rmdir"),
+    }
 )
 FORKS = pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 Watch = Callable[[str, object], None]
@@ -62,7 +65,7 @@ def crashes(
 
 @contextlib.contextmanager
 def watching(watch: Watch) -> Iterator[None]:
-    """Call back before each file that is made in this thread's process."""
+    """Call back before each file that is made, linked or renamed in this thread's process."""
     if not _hooked:
         _hooked.append(True)
         sys.addaudithook(_tell)
@@ -75,6 +78,6 @@ def watching(watch: Watch) -> Iterator[None]:
 
 def _tell(event: str, arguments: tuple[object, ...]) -> None:
     makes = event == "open" and isinstance(flags := arguments[2], int) and flags & os.O_CREAT
-    if makes:
+    if makes or event in ("os.link", "os.rename"):
         for watch in _watches:
             watch(event, arguments[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -312,6 +313,32 @@ def test_a_new_file_does_not_replace_one_that_appears_at_the_same_moment(bench: 
     with crashing.watching(_Editor(bench.sales / "new.sql", 1)):
         assert bench.upgrade() == {"new.sql": _Change.CONFLICT}
     assert bench.read("new.sql") == "saved 0\n"
+
+
+def test_nor_one_that_appears_after_it_was_looked_at_for_the_last_time(bench: Bench) -> None:
+    bench.release({**_V1, "new.sql": "theirs\n"})
+    new = bench.sales / "new.sql"
+
+    def save(event: str, name: object) -> None:
+        puts = isinstance(name, str) and name.startswith(".provisioner-")
+        if event in ("os.link", "os.rename") and puts and not new.exists():
+            new.write_text("saved\n")
+
+    with crashing.watching(save):
+        assert bench.upgrade() == {"new.sql": _Change.CONFLICT}
+    assert bench.read("new.sql") == "saved\n"
+
+
+def test_where_no_file_can_be_linked_a_new_one_comes_all_the_same(bench: Bench) -> None:
+    bench.release({**_V1, "new.sql": "theirs\n"})
+
+    def refuse(event: str, name: object) -> None:
+        if event == "os.link":
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    with crashing.watching(refuse):
+        assert bench.upgrade() == {"new.sql": _Change.ADDED}
+    assert bench.read("new.sql") == "theirs\n"
 
 
 def test_a_file_that_changes_all_the_time_is_come_back_to(bench: Bench) -> None:

@@ -35,6 +35,8 @@ _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _UNFINISHED = re.compile(r"\.provisioner-[0-9a-f]{16}\.tmp")
 _UNOPENED = frozenset({errno.ELOOP, errno.ENXIO, errno.ENODEV, errno.EACCES, errno.EPERM})
 """What opening a link, a socket, a device or a file that its mode closes to us gives."""
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP})
+"""What a file system without hard links says, or a kernel to whom the file has been given away."""
 _SYNCED_AT_ONCE, _OPEN_AT_ONCE = 8, 64
 _TAKEN = frozenset({errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR})
 
@@ -252,21 +254,38 @@ class Tree:
     def swap(self, rel: str, seen: File | None, data: bytes, mode: int) -> bool:
         """Put a file in place of the one that was read, durable; False where it is another now.
 
-        Compared again right before the rename, so that what an editor saves meanwhile stays.
+        Compared again right before the rename, so that what an editor saves meanwhile stays, but
+        for the instant between the two. Where nothing lay nothing is ever replaced.
         """
         with self._parent(rel) as (parent, name):
             folder = Tree(parent, self._owner)
             beside = f".provisioner-{secrets.token_hex(8)}.tmp"
             folder.add(beside, data, mode)
             try:
-                if not folder._is_still(name, seen):
+                if not folder._is_still(name, seen) or not folder._put(beside, name, seen):
                     _forget(beside, parent)
                     return False
-                os.rename(beside, name, src_dir_fd=parent, dst_dir_fd=parent)
             except BaseException:
                 _forget(beside, parent)
                 raise
             os.fsync(parent)
+        return True
+
+    def _put(self, beside: str, name: str, seen: File | None) -> bool:
+        """Rename a file; where nothing lay only onto nothing, if the file system has links."""
+        here = self._descriptor
+        if seen is None:
+            try:
+                os.link(beside, name, src_dir_fd=here, dst_dir_fd=here, follow_symlinks=False)
+            except FileExistsError:
+                return False
+            except OSError as exc:
+                if exc.errno not in _NO_LINKS:
+                    raise
+            else:
+                os.unlink(beside, dir_fd=here)
+                return True
+        os.rename(beside, name, src_dir_fd=here, dst_dir_fd=here)
         return True
 
     def remove_seen(self, rel: str, seen: File) -> bool:
