@@ -6,8 +6,9 @@ interrupted is gone on with by the next one, which finds less to do.
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from provisioner import assembly, errors, fleet, model, operations, ports, wishes
@@ -43,6 +44,24 @@ def berths(parts: assembly.Parts, name: str | None) -> tuple[Berth, ...]:
         for record in found
         if fleet.lives(record)
     )
+
+
+def as_json(found: Iterable[Berth]) -> Iterator[str]:
+    """Write how workspaces stand to the template as JSON lines."""
+    for each in found:
+        state = each.record.workspace
+        yield json.dumps(
+            {
+                "id": each.record.key.id,
+                "kind": each.record.key.kind,
+                "namespace": each.record.namespace,
+                "standing": each.standing,
+                "template_digest": state.template_digest,
+                "template_name": state.template_name,
+                "brought_at": state.brought_at and state.brought_at.isoformat(),
+                "conflicts": sorted(state.conflicts),
+            }
+        )
 
 
 def chosen(parts: assembly.Parts, name: str | None, *, canary: int | None) -> tuple[Berth, ...]:

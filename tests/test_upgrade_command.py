@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -114,6 +115,13 @@ def test_foreseen_then_a_canary_then_the_rest(bench: Bench) -> None:
     ]
     assert "conflicts" in fleet_view.stdout
     assert "a.sql.template-new" in bench.run("status", "sales").stdout
+    lines = bench.run("status", "--templates", "--json").stdout.splitlines()
+    said = {each["namespace"]: each for each in map(json.loads, lines)}
+    assert {name: (each["standing"], each["conflicts"]) for name, each in said.items()} == {
+        "hr": ("current", []),
+        "orders": ("current", []),
+        "sales": ("conflicts", ["a.sql"]),
+    }
 
 
 def test_a_template_that_does_not_render_changes_nothing_and_says_why(bench: Bench) -> None:

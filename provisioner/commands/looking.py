@@ -31,7 +31,7 @@ def plan(namespace: str | None, everything: bool) -> None:
 
 @click.command(short_help="Show what the store knows.")
 @options.NAMESPACE
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a product.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for each.")
 @click.option("--templates", is_flag=True, help="Which workspace is at which version instead.")
 def status(namespace: str | None, as_json: bool, templates: bool) -> None:
     """Show what the store knows: phase, key and age, grants, conditions; never a secret.
@@ -40,12 +40,10 @@ def status(namespace: str | None, as_json: bool, templates: bool) -> None:
     versions of the template did to its files. With --templates: who is at the template as it is
     now, who is behind, and which files are in conflict.
     """
-    from provisioner import operations, port_tables, rollout, tables
+    from provisioner import operations, port_tables, tables
 
     if templates:
-        with operations.opened(options.read_settings(), read_only=True) as parts:
-            found = [(each.record, each.standing) for each in rollout.berths(parts, namespace)]
-            tables.show_standings(tables.console(), found)
+        _show_templates(namespace, as_json=as_json)
         return
     with operations.opened(options.read_settings(), read_only=True) as parts:
         records = operations.records(parts, namespace)
@@ -63,6 +61,19 @@ def status(namespace: str | None, as_json: bool, templates: bool) -> None:
         click.echo("The store (PROV_DATABASE_URL) knows no product yet.", err=True)
     for notice in flags:
         click.echo(notice, err=True)
+
+
+def _show_templates(namespace: str | None, *, as_json: bool) -> None:
+    """Show which workspace is at which version of the template."""
+    from provisioner import operations, rollout, tables
+
+    with operations.opened(options.read_settings(), read_only=True) as parts:
+        found = rollout.berths(parts, namespace)
+    if as_json:
+        for line in rollout.as_json(found):
+            click.echo(line)
+    else:
+        tables.show_standings(tables.console(), ((each.record, each.standing) for each in found))
 
 
 @click.command(short_help="Print the data contracts of output ports.")
