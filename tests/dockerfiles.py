@@ -30,6 +30,13 @@ class Dockerfile:
         return self.path.read_text(encoding="utf-8")
 
     @property
+    def scripted(self) -> str:
+        """Return its text and that of the script which editors' images share, as far as it runs."""
+        script = ROOT / "demo" / "images" / "tools.sh"
+        named = "tools.sh" in self.text
+        return self.text + (script.read_text(encoding="utf-8") if named else "")
+
+    @property
     def instructions(self) -> list[tuple[str, str]]:
         joined = re.sub(r"\\\n\s*", "", re.sub(r"(?m)^#.*\n", "", self.text))
         return [(line.split()[0], line.split(None, 1)[1]) for line in joined.splitlines() if line]

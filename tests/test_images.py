@@ -68,17 +68,19 @@ def test_the_image_sets_no_secret(image: dockerfiles.Dockerfile) -> None:
 @every_image
 def test_every_image_and_the_scripts_use_one_version_of_uv(image: dockerfiles.Dockerfile) -> None:
     setup = (ROOT / "scripts" / "setup").read_text(encoding="utf-8")
-    assert re.findall(r"uv==([0-9.]+)", image.text) == re.findall(r"UV_VERSION=([0-9.]+)", setup)
+    assert re.findall(r"uv==([0-9.]+)", image.scripted) == re.findall(
+        r"UV_VERSION=([0-9.]+)", setup
+    )
 
 
 @every_image
 def test_the_image_installs_what_is_locked_and_pins_nothing_again(
     image: dockerfiles.Dockerfile,
 ) -> None:
-    syncs = [argument for argument in image.all("RUN") if "uv sync" in argument]
+    syncs = re.findall(r"uv sync(?:.*\\\n)*.*", image.scripted)
     assert syncs
     assert all("--locked --no-dev" in each and "--compile-bytecode" in each for each in syncs)
-    assert set(re.findall(r"([a-z0-9-]+)==", image.text)) == {"uv"}
+    assert set(re.findall(r"([a-z0-9-]+)==", image.scripted)) == {"uv"}
 
 
 @every_image
@@ -152,7 +154,8 @@ def test_the_service_is_asked_at_a_route_that_exists() -> None:
 def test_the_editors_install_the_workspace_part_and_not_the_service(
     image: dockerfiles.Dockerfile,
 ) -> None:
-    (sync,) = [argument for argument in image.all("RUN") if "uv sync" in argument]
+    assert 'RUN ["./tools.sh", "build"]' in image.text
+    (sync,) = re.findall(r"uv sync(?:.*\\\n)*.*", image.scripted)
     (extra,) = re.findall(r"--extra (\w+)", sync)
     assert extra in PROJECT["project"]["optional-dependencies"]
     assert "--no-install-project" in sync
@@ -167,23 +170,29 @@ def test_everything_of_duckdb_is_locked_in_one_version() -> None:
 
 @every_editor
 def test_the_editors_bake_extensions_where_workspaces_look(image: dockerfiles.Dockerfile) -> None:
-    (target,) = re.findall(r"extensions\.py (/\S+)", image.text)
+    (target,) = re.findall(r"extensions\.py (/\S+)", image.scripted)
     assert target == image.environment["DUCKDB_EXTENSION_DIRECTORY"]
     assert target == SERVICE_IMAGE.environment["PROV_DUCKDB_EXTENSION_DIRECTORY"]
     assert f"--from=build {Path(target).parent} {Path(target).parent}" in image.all("COPY")
 
 
+def installed(image: dockerfiles.Dockerfile) -> list[str]:
+    """Return the arguments that an image gives to the script which installs the tools."""
+    (arguments,) = re.findall(r"/tmp/tools\.sh install (\S+ \S+)", image.text)
+    return str(arguments).split()
+
+
 @every_editor
 def test_tools_are_where_terminals_look(image: dockerfiles.Dockerfile) -> None:
-    links = dict(re.findall(r"ln -s (\S+) /usr/local/bin/(\w+)", image.text))
+    links = dict(re.findall(r"ln -s \"?(/opt[^\s\"]+)\"? /usr/local/bin/(\w+)", image.scripted))
     tools = {name: target for target, name in links.items()}
     assert set(tools) == {"sqlmesh", "duckdb"}
     assert tools["sqlmesh"] == "/opt/venv/bin/sqlmesh"
     # The version in the path is that of the base image, which its first lines name.
-    (python,) = re.findall(r"/opt/venv/lib/python([0-9.]+)/", tools["duckdb"])
+    assert tools["duckdb"] == "/opt/venv/lib/$python/site-packages/duckdb_cli/duckdb"
+    python = installed(image)[0].removeprefix("python")
     assert re.search(rf"whose Python is {re.escape(python)}\.$", image.text, re.MULTILINE)
     assert python in {"3.11", "3.12", "3.13"}
-    assert tools["duckdb"].endswith("/site-packages/duckdb_cli/duckdb")
 
 
 @pytest.mark.workspace
@@ -199,7 +208,7 @@ def test_the_linked_tools_are_in_their_wheels() -> None:
 def test_python_outside_of_its_environment_still_is_the_environments(
     image: dockerfiles.Dockerfile, tmp_path: Path
 ) -> None:
-    (printf,) = re.findall(r"(printf '[^']+') > /usr/local/bin/python", image.text)
+    (printf,) = re.findall(r"(printf '[^']+') > /usr/local/bin/python", image.scripted)
     there = printf.replace("/opt/venv/bin/python", sys.executable)
     wrapper = tmp_path / "python"
     subprocess.run(["sh", "-c", f"{there} > {wrapper}"], check=True)
@@ -236,10 +245,21 @@ def test_baking_makes_every_extension_loadable_without_a_network(tmp_path: Path)
 @every_editor
 def test_the_editors_homes_lead_to_the_products(image: dockerfiles.Dockerfile) -> None:
     home = "/home/coder" if image is CODER_IMAGE else "/home/rstudio"
-    assert f"ln -s /workspace {home}/workspace" in image.text
-    assert f"ln -s /workspace/products {home}/products" in image.text
-    assert re.search(r"install -d -o 1000 -g 1000 /workspace /workspace/products ", image.text)
-    assert f"cp -rs /opt/duckdb/extensions {home}/.duckdb/extensions" in image.text
+    assert installed(image)[1] == home
+    script = image.scripted
+    assert 'ln -s /workspace "$home/workspace"' in script
+    assert 'ln -s /workspace/products "$home/products"' in script
+    assert re.search(r"install -d -o 1000 -g 1000 /workspace /workspace/products ", script)
+    assert 'cp -rs /opt/duckdb/extensions "$home/.duckdb/extensions"' in script
+
+
+def test_the_script_that_editors_share_is_one_that_a_shell_reads_and_may_run() -> None:
+    script = ROOT / "demo" / "images" / "tools.sh"
+    assert os.access(script, os.X_OK)
+    for shell in ("sh", "bash"):
+        subprocess.run([shell, "-n", script], check=True)
+    unknown = subprocess.run([script, "nothing"], check=False)
+    assert unknown.returncode == 2
 
 
 @every_editor
