@@ -34,19 +34,34 @@ def readable(
     latest = modified_at or now
     if contract.published_at > latest:
         contract = dataclasses.replace(contract, published_at=latest)
-    old, rows_before = known.contract, known.rows_before
-    if old is not None and old.published_at != contract.published_at:
-        rows_before = old.rows
     seen = dataclasses.replace(
         known,
         contract=contract,
         version=_version(known, contract),
-        rows_before=rows_before,
+        rows_before=_rows_before(known, contract),
         etag=etag,
         state=model.PortState.FRESH,
         why="",
     )
     return _noted(known, _judged(seen, now), now)
+
+
+def _rows_before(known: model.SeenPort, contract: model.Contract) -> int | None:
+    """Return what rows are compared with: those of the last publication that was not shrunken.
+
+    So a port stays shrunken however often the few are published, until they are more again or a
+    person accepts them.
+    """
+    old, before = known.contract, known.rows_before
+    if contract.rows_accepted:
+        return None
+    if old is None or old.published_at == contract.published_at or _is_shrunken(old, before):
+        return before
+    return old.rows
+
+
+def _is_shrunken(contract: model.Contract, rows_before: int | None) -> bool:
+    return rows_before is not None and 2 * contract.rows < rows_before
 
 
 def unchanged(known: model.SeenPort, *, now: datetime) -> model.SeenPort:
@@ -90,7 +105,7 @@ def _judged(seen: model.SeenPort, now: datetime) -> model.SeenPort:
         return seen
     every = contract.expected_every_seconds
     state = model.PortState.FRESH
-    if seen.rows_before is not None and 2 * contract.rows < seen.rows_before:
+    if _is_shrunken(contract, seen.rows_before):
         state = model.PortState.SHRUNKEN
     if every is not None and now - contract.published_at > stale_after(every):
         state = model.PortState.STALE

@@ -21,6 +21,7 @@ LIMIT_BYTES = 256 * 1024
 TOO_LARGE = "it is larger than 256 KiB"
 REFUSED = "the engine does not let us read it"
 _MOST_COLUMNS = 1000
+_MOST_LEFT_OUT = 1_000_000
 _MOST_AUDITS = 1000
 _LONGEST_TEXT = 1000
 _MOST_ROWS = 2**63 - 1
@@ -75,7 +76,8 @@ def parse(body: bytes, *, port: str) -> model.Contract:
         grain=tuple(dict.fromkeys(each for each in _listed(said, "grain") if _is_in(each, names))),
         columns=columns,
         audits=_audits(_listed(said, "audits")),
-        dropped=dropped,
+        dropped=dropped + _left_out(said),
+        rows_accepted=said.get("rows_accepted") is True,
     )
 
 
@@ -174,6 +176,13 @@ def _interval(said: dict[str, Any]) -> int | None:
     if said.get("expected_every_seconds", 0) is None:
         return None
     return _whole(said, "expected_every_seconds", 1, _LONGEST_WAIT_SECONDS)
+
+
+def _left_out(said: dict[str, Any]) -> int:
+    """Return how many columns the producer itself has left out; most files do not say."""
+    if "columns_left_out" not in said:
+        return 0
+    return _whole(said, "columns_left_out", 0, _MOST_LEFT_OUT)
 
 
 def _listed(said: dict[str, Any], name: str) -> list[Any]:

@@ -64,14 +64,37 @@ def test_where_the_engine_tells_no_date_the_present_is_the_latest() -> None:
     ("rows", "state"),
     [(50, model.PortState.FRESH), (49, model.PortState.SHRUNKEN), (0, model.PortState.SHRUNKEN)],
 )
-def test_a_port_that_lost_more_than_half_its_rows_is_shrunken_until_it_is_published_again(
+def test_a_port_that_lost_more_than_half_its_rows_is_shrunken(
     rows: int, state: model.PortState
 ) -> None:
     fewer = read(SEEN, rows=rows, published_at=b.NOW)
     assert (fewer.state, fewer.rows_before) == (state, 100)
     assert freshness.unchanged(fewer, now=b.NOW + HOUR).state is state
-    again = read(fewer, rows=rows, published_at=b.NOW + HOUR, now=b.NOW + HOUR)
-    assert (again.state, again.rows_before) == (model.PortState.FRESH, rows)
+
+
+def later(known: model.SeenPort, hours: int, **changes: Any) -> model.SeenPort:
+    """Read what is published some hours after now."""
+    moment = b.NOW + hours * HOUR
+    return read(known, now=moment, published_at=moment, **changes)
+
+
+def test_a_port_stays_shrunken_however_often_the_few_rows_are_published() -> None:
+    seen = SEEN
+    for hours, rows in enumerate((10, 10, 11, 49)):
+        seen = later(seen, hours, rows=rows)
+        assert (seen.state, seen.rows_before) == (model.PortState.SHRUNKEN, 100)
+    seen = later(seen, 4, rows=50)
+    assert (seen.state, seen.rows_before) == (model.PortState.FRESH, 100)
+    seen = later(seen, 5, rows=30)
+    assert (seen.state, seen.rows_before) == (model.PortState.FRESH, 50)
+
+
+def test_rows_that_a_person_accepts_are_what_later_ones_are_compared_with() -> None:
+    seen = later(later(SEEN, 0, rows=10), 1, rows=10, rows_accepted=True)
+    assert (seen.state, seen.rows_before) == (model.PortState.FRESH, None)
+    seen = later(seen, 2, rows=10)
+    assert (seen.state, seen.rows_before) == (model.PortState.FRESH, 10)
+    assert later(seen, 3, rows=4).state is model.PortState.SHRUNKEN
 
 
 def test_the_same_publication_read_twice_is_compared_with_the_one_before_it() -> None:

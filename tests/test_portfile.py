@@ -245,6 +245,18 @@ def test_no_more_than_a_thousand_columns_are_passed_on() -> None:
     assert (len(contract.columns), contract.dropped) == (1000, 3)
 
 
+def test_what_a_producer_left_out_itself_counts_as_dropped() -> None:
+    body = published.a_file(columns=[*published.COLUMNS, None], columns_left_out=7)
+    assert portfile.parse(body, port="orders").dropped == 8
+    assert reason(published.a_file(columns_left_out=-1)).startswith("columns_left_out is missing")
+
+
+@pytest.mark.parametrize(("said", "accepted"), [(True, True), (False, False), (1, False)])
+def test_only_true_accepts_rows(said: Any, accepted: bool) -> None:
+    contract = portfile.parse(published.a_file(rows_accepted=said), port="orders")
+    assert contract.rows_accepted is accepted
+
+
 def test_grain_and_audits_keep_what_has_a_name() -> None:
     contract = portfile.parse(
         published.a_file(

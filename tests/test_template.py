@@ -112,7 +112,8 @@ def test_every_command_of_the_readme_works(tour: Tour) -> None:
     assert "Successfully Ran `1` Tests" in outputs["sqlmesh test"]
     assert "Finished with 0 audit errors" in outputs["sqlmesh audit"]
     assert "Publishing gold.daily_revenue to s3://" in outputs["python publish.py"]
-    assert "Publishing gold.daily_revenue to s3://" in outputs["sh run.sh"]
+    assert "Every port holds what prod holds" in outputs["sh run.sh"]
+    assert tour.writes[tour.at("sh run.sh")] == tour.writes[tour.at("python publish.py")]
 
 
 def test_no_command_warns(tour: Tour) -> None:
@@ -199,6 +200,8 @@ def test_a_rendered_workspace_is_small_and_whole(tmp_path: Path) -> None:
             yaml.safe_load(path.read_text())
     ignored = (workspace / ".gitignore").read_text().splitlines()
     assert {".env*", ".aws/", "*.duckdb*", ".cache/", "logs/", ".lock"} <= set(ignored)
+    assert {".published.json", "ports.json", "INPUTS.md"} <= set(ignored)
+    assert not [line for line in ignored if "external" in line and not line.startswith("#")]
 
 
 def test_every_choice_renders_whole_and_as_a_formatter_would_leave_it() -> None:
@@ -289,6 +292,50 @@ def test_run_publishes_and_what_fails_its_audits_is_held_back(
     assert storage.rows("audited/daily-revenue/data.parquet", tmp_path) == early
     orders = [row["orders"] for row in storage.rows("audited/example/data.parquet", tmp_path)]
     assert orders == [3, 3, 2]
+
+    # What failed is tried again, the others are left alone; a person may publish all.
+    writes = storage.writes("audited/example/")
+    tick = shell("python", "publish.py", "--missing", cwd=workspace)
+    assert tick.returncode == 1
+    assert "Nothing is published to port daily-revenue: gold.daily_revenue fails" in tick.stdout
+    assert storage.writes("audited/example/") == writes
+    edit_audit_away(workspace, shell)
+    assert storage.rows("audited/daily-revenue/data.parquet", tmp_path) != early
+    shell.succeed("sqlmesh", "run", cwd=workspace)  # what that failure has held up
+    writes, published_at = storage.writes("audited/"), storage.contract("audited/example/")
+    assert "Every port holds" in shell.succeed("sh", "run.sh", cwd=workspace)
+    assert storage.writes("audited/") == writes
+    assert storage.contract("audited/example/") == published_at
+    shell.succeed("python", "publish.py", "--accept", "example", cwd=workspace)
+    assert storage.writes("audited/") == writes + 4
+    assert storage.contract("audited/example/")["rows_accepted"] is True
+    assert "rows_accepted" not in storage.contract("audited/daily-revenue/")
+
+
+def edit_audit_away(workspace: Path, shell: Shell) -> None:
+    """Take the audit that fails out of the model, and bring that to production."""
+    edit(
+        workspace / "models/gold/daily_revenue.sql",
+        "audits (forall(criteria := (day < '2026-01-08')), ",
+        "audits (",
+    )
+    shell.succeed(*PLAN, cwd=workspace)
+
+
+def test_a_port_that_is_new_is_published_by_the_next_tick(
+    tour: Tour, storage: Storage, extensions: Path, shell: Shell, tmp_path: Path
+) -> None:
+    # It is another place: what the note says of the first one does not count here.
+    workspace = move(tour.workspace, tmp_path).rename(tmp_path / "ticking")
+    key = storage.key("ticking")
+    connect(workspace, storage.endpoint, extensions, key, ("example",))
+    assert "Publishing gold.example to" in shell.succeed("sh", "run.sh", cwd=workspace)
+    ports = json.loads((workspace / "ports.json").read_text())
+    ports["outputs"].append("daily-revenue")
+    (workspace / "ports.json").write_text(json.dumps(ports))
+    ticked = shell.succeed("sh", "run.sh", cwd=workspace)
+    assert "Publishing gold.daily_revenue to" in ticked
+    assert "Publishing gold.example" not in ticked
 
 
 def test_a_command_from_elsewhere_builds_no_second_warehouse(

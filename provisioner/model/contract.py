@@ -19,7 +19,7 @@ class PortState(StrEnum):
     STALE = "stale"
     """Published longer ago than twice the time that it is expected in."""
     SHRUNKEN = "shrunken"
-    """It has less than half the rows of the publication before it."""
+    """It has less than half the rows that it had, until it has them again or a person accepts."""
     UNREADABLE = "unreadable"
 
 
@@ -58,6 +58,8 @@ class Contract:
     audits: tuple[Audit, ...] = ()
     dropped: int = 0
     """How many columns were left out because their name or type is none that we pass on."""
+    rows_accepted: bool = False
+    """Whether a person on the producer's side said of this publication that its rows are right."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +78,7 @@ class SeenPort:
     version: str = ""
     """Of the columns: `1.0`, the first number grows where a consumer may break."""
     rows_before: int | None = None
-    """Of the publication before this one."""
+    """Of the publication before this one that was not shrunken."""
     etag: str = ""
     """Of the object that was read; empty = read it again whatever it is."""
     read_at: datetime | None = None

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Do what is due and publish it, once; for a scheduler. One at a time, as DuckDB would have it:
-# a second run waits for the first.
+# Do what is due, and publish what that has not published; for a scheduler. One at a time, as DuckDB
+# would have it: a second run waits for the first.
 cd "$(dirname "$0")" || exit 1
-exec flock .lock sh -c 'sqlmesh run && python publish.py'
+exec flock .lock sh -c 'sqlmesh run && python publish.py --missing'

@@ -47,6 +47,25 @@ def ports(direction):
     return json.loads(path.read_text()).get(direction, []) if path.is_file() else None
 
 
+def place():
+    """Return where the output ports lie; None where the workspace was not told."""
+    bucket, prefix = os.environ.get("S3_BUCKET"), os.environ.get("S3_PREFIX")
+    return f"s3://{bucket}/{prefix}" if bucket and prefix else None
+
+
+def note():
+    """Return the file that notes which ports hold what prod holds."""
+    return workspace() / ".published.json"
+
+
+def published():
+    """Return the ports that hold what prod holds; whatever is in doubt is none of them."""
+    try:
+        return set(json.loads(note().read_text())[place()])
+    except (OSError, ValueError, KeyError, TypeError):
+        return set()
+
+
 def sql_text(value):
     """Write a value as a SQL string."""
     return exp.Literal.string(str(value)).sql("duckdb")
@@ -93,6 +112,8 @@ def connect_upstreams(evaluator):
     stops only what would fail: a plan or a run of prod in which a model reads it, or a plan of
     another environment that has to build such a model.
     """
+    if evaluator.runtime_stage == "before_all" and evaluator.this_env == "prod":
+        note().unlink(missing_ok=True)  # before prod changes, or a crash would leave it wrong
     inputs = ports("inputs") if evaluator.runtime_stage == "before_all" else None
     if inputs is None:
         return []
@@ -238,7 +259,10 @@ def connect(evaluator, db, upstream, files):
 
 @macro()
 def publish_outputs(evaluator):
-    """Write each gold model named after an own output port to that port, from prod only."""
+    """Write each gold model named after an own output port to that port, from prod only.
+
+    Those that have been since prod last changed are left alone: publish.py decides for them.
+    """
     if evaluator.runtime_stage != "after_all" or evaluator.this_env != "prod":
         return []
     gold = {
@@ -251,13 +275,18 @@ def publish_outputs(evaluator):
     if not outputs:
         say("Nothing is published: ports.json names no output port of this product.")
         return DONE
-    if not os.environ.get("S3_BUCKET") or not os.environ.get("S3_PREFIX"):
+    if not place():
         raise PortError("Nothing is published: S3_BUCKET and S3_PREFIX are missing in .env.")
-    problems = []
+    done, problems = published(), []
+    if done.issuperset(outputs):
+        say("Every port holds what prod holds. To publish it all the same: python publish.py")
     for port in outputs:
+        if port in done:
+            continue
         model = re.sub(r"[^a-z0-9_]", "_", port)
         if model not in gold:
             say(f"Nothing is published to port {port}: there is no model gold.{model}.")
+            done.add(port)
             continue
         try:
             problem = publish(evaluator, port, gold[model])
@@ -265,6 +294,9 @@ def publish_outputs(evaluator):
             problem = str(error)
         if problem:
             problems.append(f"Nothing is published to port {port}: {problem}")
+        else:
+            done.add(port)
+    note().write_text(json.dumps({place(): sorted(done)}))
     if problems:
         problems.append("Once that is mended: python publish.py")
         raise PortError("\n".join(problems))
@@ -282,7 +314,7 @@ def publish(evaluator, port, snapshot):
     audits = [audit for audit in audits if not audit.skipped]
     if any(audit.count and audit.blocking for audit in audits):
         return f"{snapshot.model.name} fails its audits."
-    folder = f"s3://{os.environ['S3_BUCKET']}/{os.environ['S3_PREFIX']}{port}"
+    folder = f"{place()}{port}"
     get_console().log_status_update(f"Publishing {snapshot.model.name} to {folder}/data.parquet")
     db = open_duckdb(evaluator)
 [%- if cookiecutter.engine in ("duckdb", "ducklake") %]
@@ -302,9 +334,14 @@ def publish(evaluator, port, snapshot):
 [%- if cookiecutter.engine == "spark" %]
     shutil.rmtree(parts)
 [%- endif %]
+    described = describe(port, snapshot, rows, columns, audits)
+    if left_out := len(columns) - len(described["columns"]):
+        described["columns_left_out"] = left_out
+    if os.environ.get("ACCEPTED_PORT") == port:
+        described["rows_accepted"] = True
     contract = ", ".join(
         f"{sql_text(json.dumps(value))}::JSON AS {sql_name(key)}"
-        for key, value in describe(port, snapshot, rows, columns, audits).items()
+        for key, value in described.items()
     )
     db.execute(f"COPY (SELECT {contract}) TO {sql_text(folder + '/_port.json')} (FORMAT JSON)")
     return None
