@@ -13,6 +13,7 @@ import select
 import shutil
 import socket
 import subprocess
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -177,11 +178,19 @@ def render(folder: Path, namespace: str, **text: str) -> Path:
         extra_context={
             "project_name": namespace,
             "project_slug": re.sub(r"[^a-z0-9_]", "_", namespace),
+            "product_id": str(uuid.uuid5(uuid.NAMESPACE_URL, namespace)),
             **text,
         },
     )
     chosen = {"cookiecutter": prompt_for_config(context, no_input=True)}
     return Path(generate_files(str(TEMPLATE), chosen, str(folder), accept_hooks=False))
+
+
+def database(workspace: Path) -> str:
+    """Return what a workspace calls its database in PostgreSQL."""
+    found = re.search(r"\bdp_[0-9a-f]{32}\b", (workspace / "README.md").read_text())
+    assert found is not None
+    return found.group()
 
 
 def connect(

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import subprocess
 import tomllib
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,8 +17,10 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
+from provisioner import portfile
 from provisioner.workspace.render import Template
 from tests.rendered import (
+    BUCKET,
     DAILY_REVENUE,
     PLAN,
     REVENUE,
@@ -245,6 +248,36 @@ def ci_commands(workspace: Path) -> list[str]:
     return list(gitlab[1:])
 
 
+def test_the_dev_container_installs_what_its_choices_need_each_from_its_place() -> None:
+    declared = json.loads((TEMPLATE / "cookiecutter.json").read_text())
+    template = Template(TEMPLATE)
+    for engine, state_store in itertools.product(declared["engine"], declared["state_store"]):
+        chosen = {"engine": engine, "state_store": state_store}
+        files = {file.path: file.data.decode() for file in template.render(chosen, {}).files}
+        container = json.loads(files[".devcontainer/devcontainer.json"])
+        commands = [each.strip() for each in container["postCreateCommand"].split("&&")]
+        gitlab = yaml.safe_load(files[".gitlab-ci.yml"])["checks"]["script"]
+        assert set(commands.pop(0).split()) == {*gitlab[0].split(), "duckdb-cli==1.5.5"}
+        java = ["apt-get update", "apt-get install -y openjdk-17-jre-headless"]
+        assert commands == (java if engine == "spark" else [])
+        assert container["image"] == "python:3.11-bookworm"  # the Debian that has that Java
+        assert ("needs Java 17" in files["README.md"]) == (engine == "spark")
+
+
+def test_the_dev_container_is_found_where_env_says_that_the_workspace_is(tmp_path: Path) -> None:
+    workspace = render(tmp_path, "contained")
+    container = json.loads((workspace / ".devcontainer/devcontainer.json").read_text())
+    place = tmp_path / "workspace/products/contained"
+    start = ["sh", "-ec", container["postStartCommand"]]
+    subprocess.run(start, cwd=workspace, check=True)
+    assert not place.exists()
+    (workspace / ".env").write_text(f"S3_PREFIX=contained/\nWORKSPACE_DIR={place}\n")
+    for _ in range(2):
+        subprocess.run(start, cwd=workspace, check=True)
+        assert (place / "config.yaml").samefile(workspace / "config.yaml")
+    assert not (workspace / "contained").exists()
+
+
 def test_ci_and_work_without_env_need_neither_s3_nor_the_internet(
     shell: Shell, tmp_path: Path
 ) -> None:
@@ -336,6 +369,28 @@ def test_a_port_that_is_new_is_published_by_the_next_tick(
     ticked = shell.succeed("sh", "run.sh", cwd=workspace)
     assert "Publishing gold.daily_revenue to" in ticked
     assert "Publishing gold.example" not in ticked
+
+
+def test_what_is_said_of_a_port_stays_readable_however_much_its_model_says(
+    storage: Storage, extensions: Path, shell: Shell, tmp_path: Path
+) -> None:
+    workspace = render(tmp_path, "talkative")
+    connect(workspace, storage.endpoint, extensions, storage.key("talkative"), ("wide", "long"))
+    for name, columns, comment in (
+        ("wide", 900, "\u20ac" * 400),
+        ("long", 60, "\U0001f600" * 1000),
+    ):
+        selected = ",\n".join(f"  {n}::INT AS c{n:03} /* {comment} */" for n in range(columns))
+        text = f"MODEL (name gold.{name}, kind FULL);\n\nSELECT\n{selected}\n"
+        (workspace / f"models/gold/{name}.sql").write_text(text)
+    shell.succeed(*PLAN, "--skip-tests", cwd=workspace)
+    for name, columns, comments in (("wide", 900, 5), ("long", 60, 50)):
+        key = f"talkative/{name}/_port.json"
+        body = storage.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()
+        assert len(body) <= portfile.LIMIT_BYTES
+        described = json.loads(body)["columns"]
+        assert len(described) == columns
+        assert min(len(column["description"]) for column in described) > comments
 
 
 def test_a_command_from_elsewhere_builds_no_second_warehouse(

@@ -20,6 +20,7 @@ from tests.rendered import (
     TEMPLATE,
     Storage,
     connect,
+    database,
     render,
 )
 
@@ -96,7 +97,7 @@ def test_everything_works_on(
     if "postgres" in (engine, state_store):
         server: database_server.Server = request.getfixturevalue("postgresql")
         with server.connect() as connection:
-            connection.execute(f"CREATE DATABASE on_{engine}_{state_store}")
+            connection.execute(f"CREATE DATABASE {database(workspace)}")
         shell = shell.with_environ(**server.libpq())
     key = storage.key(namespace, [upstream])
     connect(workspace, storage.endpoint, extensions, key, ("daily-revenue", "vip"), (upstream,))

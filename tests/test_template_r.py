@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -27,6 +28,13 @@ shown("query", dp_sql("SELECT 7 AS seven -- a comment"))
 shown("country", dp_sql("SELECT UNNEST(['NA', NULL]) AS country")$country)
 shown("nothing", nrow(dp_sql("SELECT 1 AS one WHERE false")))
 failed("revoked", dp_sql("SELECT * FROM upstream.shop__secret"))
+shown("told", names(dp_sql(paste(
+  "SELECT 'upstream.x' AS told -- upstream.y",
+  "/* upstream.z */ FROM UPSTREAM.shop__orders, \"upstream\".shop__orders AS again", sep = "\n"
+))))
+shown("text", dp_sql("SELECT 'it''s upstream.x' AS \"--\"")[[1]])
+failed("commented", dp_sql("SELECT 1 /* upstream.a */ FROM Upstream.\"shop__secret\""))
+failed("empty", dp_port("not-yet"))
 failed("injected", dp_upstream("x; SELECT 1"))
 failed("mistyped", dp_sql("SELEKT 1"))
 cat("waiting\n")
@@ -72,7 +80,7 @@ def test_r_reads_ports_and_upstreams_across_a_rotation(
 
     with odd.start("Rscript", "-e", READ, cwd=workspace) as process:
         assert process.stdout is not None
-        lines = list(iter(process.stdout.readline, "waiting\n"))
+        lines = list(itertools.takewhile(lambda line: line != "waiting\n", process.stdout))
         write_key(workspace, storage.key("in-r", granted))
         storage.revoke(old)
         rest, _ = process.communicate("go on\n")
@@ -89,7 +97,26 @@ def test_r_reads_ports_and_upstreams_across_a_rotation(
     assert said["country"] == 'c("NA", NA)'
     assert said["nothing"] == "0L"
     assert said["revoked"].startswith("upstream.shop__secret is no input of this product")
+    assert said["told"] == '"told"'
+    assert said["text"] == '"it\'s upstream.x"'
+    assert said["commented"].startswith("upstream.shop__secret is no input of this product")
+    assert said["empty"] == (
+        f"there is nothing in s3://{BUCKET}/in-r/not-yet/data.parquet yet. Where not-yet is an"
+        " output port of this product, `sqlmesh plan` fills it from the model gold.not_yet."
+    )
     assert said["injected"] == "not the name of an input: see INPUTS.md"
     assert said["mistyped"].startswith("Parser Error: ")
     assert "\u2502" not in "".join(lines)
     assert said["rotated"] == "1L"
+
+
+@pytest.mark.usefixtures("rscript")
+def test_the_projects_profile_hides_no_profile_of_the_user(shell: Shell, tmp_path: Path) -> None:
+    workspace = render(tmp_path, "in-r")
+    (workspace / ".env").write_text("S3_BUCKET=lake\n")
+    (tmp_path / ".Rprofile").write_text('mine <- "sourced"\n')
+    at_home = shell.with_environ(HOME=str(tmp_path))
+    show = 'cat(mine, Sys.getenv("S3_BUCKET"))'
+    assert at_home.succeed("Rscript", "-e", show, cwd=workspace) == "sourced lake"
+    inside = shell.with_environ(HOME=str(workspace))
+    assert inside.succeed("Rscript", "-e", 'cat(Sys.getenv("S3_BUCKET"))', cwd=workspace) == "lake"

@@ -18,7 +18,17 @@ dp_upstream <- function(name) {
 dp_port <- function(port) {
   if (file.exists(".env")) readRenviron(".env")
   url <- paste0("s3://", Sys.getenv("S3_BUCKET"), "/", Sys.getenv("S3_PREFIX"), port, "/data.parquet")
-  dp_sql(paste0("SELECT * FROM read_parquet(", dp_quote(url), ")"))
+  tryCatch(
+    dp_sql(paste0("SELECT * FROM read_parquet(", dp_quote(url), ")")),
+    error = function(error) {
+      if (!grepl("HTTP 404|404 \\(Not Found\\)|No files found", conditionMessage(error))) stop(error)
+      model <- paste0("gold.", gsub("[^a-z0-9_]", "_", port))
+      stop(
+        "there is nothing in ", url, " yet. Where ", port, " is an output port of this product, ",
+        "`sqlmesh plan` fills it from the model ", model, ".", call. = FALSE
+      )
+    }
+  )
 }
 
 # The inputs that were granted, a row each.
@@ -34,10 +44,13 @@ dp_inputs <- function() {
 
 dp_quote <- function(text) paste0("'", gsub("'", "''", text, fixed = TRUE), "'")
 
-# The inputs that a query names.
+# The inputs that a query names, not counting its texts and comments.
 dp_names <- function(query) {
-  found <- regmatches(query, gregexpr("upstream\\.\"?[a-z0-9_]+", query))
-  unique(sub("upstream\\.\"?", "", unlist(found)))
+  told <- "(?s)(\"[^\"]*\")|'[^']*'|--[^\n]*|/\\*.*?\\*/"
+  query <- gsub(told, "\\1", paste(query, collapse = "\n"), perl = TRUE)
+  table <- "(?i)(?<![a-z0-9_.])\"?upstream\"?\\s*\\.\\s*\"?[a-z0-9_]+"
+  found <- unlist(regmatches(query, gregexpr(table, query, perl = TRUE)))
+  unique(tolower(sub(".*[.]\\s*\"?", "", found)))
 }
 
 dp_view <- function(name) {

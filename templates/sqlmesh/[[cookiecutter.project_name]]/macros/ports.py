@@ -4,6 +4,9 @@ Both come from ports.json, which is rewritten when ports or grants change.
 config.yaml runs these macros before and after each plan and each run.
 """
 
+[% if cookiecutter.engine == "postgres" -%]
+import hashlib
+[% endif -%]
 import json
 import os
 import re
@@ -25,6 +28,7 @@ from sqlmesh.utils.date import now
 
 DONE = ["SELECT 1 AS done"]  # SQLMesh warns where a macro leaves it nothing to do
 PORTAL = [[ cookiecutter.portal_url | tojson ]]
+PORT_BYTES = 250_000  # the service reads no _port.json above 256 KiB
 
 
 class PortError(Exception):
@@ -98,7 +102,7 @@ def open_duckdb(evaluator):
         f"REGION {sql_text(get('S3_REGION', 'us-east-1'))}, URL_STYLE path)"
     )
 [%- if cookiecutter.engine == "postgres" %]
-    db.execute("ATTACH 'dbname=[[ cookiecutter.project_slug ]]' AS warehouse (TYPE postgres)")
+    db.execute("ATTACH 'dbname=[[ "dp_" ~ cookiecutter.product_id.replace("-", "") ]]' AS warehouse (TYPE postgres)")
 [%- endif %]
     return db
 
@@ -117,6 +121,9 @@ def connect_upstreams(evaluator):
     inputs = ports("inputs") if evaluator.runtime_stage == "before_all" else None
     if inputs is None:
         return []
+[%- if cookiecutter.engine == "postgres" %]
+    inputs = [{**source, "name": short(source["name"])} for source in inputs]
+[%- endif %]
     readers = upstream_readers(evaluator)
     db = open_duckdb(evaluator)
     problems = {
@@ -124,6 +131,13 @@ def connect_upstreams(evaluator):
         "ended. INPUTS.md says what may be read, and what ended when"
         for upstream in readers.keys() - {source["name"] for source in inputs}
     }
+[%- if cookiecutter.engine == "postgres" %]
+    problems.update(
+        (name, f"PostgreSQL keeps 63 characters of a name: read it as upstream.{short(name)}")
+        for name in readers
+        if len(name) > 63
+    )
+[%- endif %]
     for old in connected(evaluator, db) - {source["name"] for source in inputs}:
         disconnect(evaluator, db, old)
     for source in inputs:
@@ -137,6 +151,12 @@ def connect_upstreams(evaluator):
             # What others publish may say anything; a terminal shows it, and must not obey it.
             reason = "".join(c if c.isprintable() else "?" for c in str(error).split("\n")[0])
             problems[source["name"]] = f"{source['url']} cannot be read: {reason}"
+[%- if cookiecutter.engine == "postgres" %]
+    for upstream, views in outdated(evaluator, db).items():
+        if upstream not in problems:
+            readers[upstream] = views
+            problems[upstream] = OUTDATED
+[%- endif %]
     report(evaluator, readers, problems)
     return DONE
 
@@ -195,42 +215,165 @@ def connect(evaluator, db, upstream, files):
         f"SELECT * FROM READ_PARQUET({sql_text(files)}, hive_partitioning = FALSE)"
     )
 [%- elif cookiecutter.engine == "postgres" -%]
+OUTDATED = (
+    "is a view of the columns that it had until they were changed, and shows the rows of then. "
+    "`sqlmesh plan` makes it anew where it finds that change; where it finds none, change the model"
+)
+# Copies lie in the schema upstream. One whose columns were changed while views depend on it goes to
+# upstream_before, until nothing depends on it: PostgreSQL would drop the views with it. A comment
+# says what columns a copy was made for, as PostgreSQL has not all of Parquet's types.
+COPIES = """
+SELECT copy.oid::bigint, place.nspname, copy.relname, obj_description(copy.oid, 'pg_class'),
+    ARRAY(
+        SELECT DISTINCT quote_ident(schema.nspname) || '.' || quote_ident(dependent.relname)
+        FROM pg_depend AS link
+        JOIN pg_rewrite AS rule ON link.classid = 'pg_rewrite'::regclass AND rule.oid = link.objid
+        JOIN pg_class AS dependent ON dependent.oid = rule.ev_class
+        JOIN pg_namespace AS schema ON schema.oid = dependent.relnamespace
+        WHERE link.refclassid = 'pg_class'::regclass AND link.refobjid = copy.oid
+    )::text[]
+FROM pg_class AS copy
+JOIN pg_namespace AS place ON place.oid = copy.relnamespace
+WHERE place.nspname IN ('upstream', 'upstream_before') AND copy.relkind = 'r'
+"""
+
+
+def cut(name):
+    """Return what PostgreSQL keeps of a column's name."""
+    return name.encode()[:63].decode(errors="ignore")
+
+
+def short(name):
+    """Return the name of an input's copy: a long one is cut, and told apart from its like."""
+    if len(name) <= 63:
+        return name
+    return f"{name[:54]}_{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def postgres(db, statement):
+    """Have PostgreSQL run a statement as it stands, within DuckDB's transaction."""
+    db.execute(f"CALL postgres_execute('warehouse', {sql_text(statement)})")
+    db.execute("FROM pg_clear_cache()")
+
+
+def copies(db):
+    """Return what is copied here: place, table, upstream, columns as they came, views on it."""
+    found = []
+    query = f"FROM postgres_query('warehouse', {sql_text(COPIES)})"
+    for oid, place, table, comment, views in db.execute(query).fetchall():
+        try:
+            about = json.loads(comment or "{}")
+            upstream, columns = about["upstream"], about["columns"]
+        except (ValueError, TypeError, KeyError):
+            upstream, columns = table, {}
+        found.append((oid, place, table, upstream, columns, views))
+    return found
+
+
 def connected(evaluator, db):
     """Return what the schema upstream holds."""
     db.execute("CREATE SCHEMA IF NOT EXISTS warehouse.upstream")
-    db.execute(
-        "SELECT table_name FROM duckdb_tables() "
-        "WHERE schema_name = 'upstream' AND database_name = 'warehouse'"
-    )
-    return {row[0] for row in db.fetchall()}
+    return {upstream for _, _, _, upstream, _, _ in copies(db)}
 
 
 def disconnect(evaluator, db, upstream):
     """Take an upstream away; empty it where a view depends on it."""
-    table = sql_name("warehouse", "upstream", upstream)
-    try:
-        db.execute(f"DROP TABLE {table}")
-    except duckdb.Error:
-        db.execute(f"DELETE FROM {table}")
+    for _, place, table, name, _, _ in copies(db):
+        if name == upstream:
+            try:
+                postgres(db, f"DROP TABLE {sql_name(place, table)}")
+            except duckdb.Error:
+                postgres(db, f"DELETE FROM {sql_name(place, table)}")
 
 
 def connect(evaluator, db, upstream, files):
     """Make an upstream: a copy of what lies in S3, filled anew at each plan and run."""
-    source = f"SELECT * FROM READ_PARQUET({sql_text(files)}, hive_partitioning = FALSE)"
+    source = f"READ_PARQUET({sql_text(files)}, hive_partitioning = FALSE)"
+    rows = db.execute(f"DESCRIBE SELECT * FROM {source}").fetchall()
+    columns = {cut(row[0]): row[1] for row in rows}
+    if len(columns) < len(rows):
+        raise PortError("PostgreSQL keeps 63 characters of a name, and two columns share these")
+    query = ", ".join(f"{sql_name(row[0])} AS {sql_name(cut(row[0]))}" for row in rows)
+    query = f"SELECT {query} FROM {source}"
     table = sql_name("warehouse", "upstream", upstream)
-    columns = [column[0] for column in db.execute(f"DESCRIBE {source}").fetchall()]
     db.execute("BEGIN")
     try:
-        db.execute(f"CREATE TABLE IF NOT EXISTS {table} AS {source} LIMIT 0")
-        if columns != [column[0] for column in db.execute(f"DESCRIBE {table}").fetchall()]:
-            db.execute(f"DROP TABLE {table}")
-            db.execute(f"CREATE TABLE {table} AS {source} LIMIT 0")
+        shape(db, upstream, columns, query)
         db.execute(f"DELETE FROM {table}")
-        db.execute(f"INSERT INTO {table} {source}")
+        db.execute(f"INSERT INTO {table} ({', '.join(map(sql_name, columns))}) {query}")
         db.execute("COMMIT")
     except Exception:
         db.execute("ROLLBACK")
+        db.execute("FROM pg_clear_cache()")
         raise
+
+
+def shape(db, upstream, columns, query):
+    """Give an upstream's table its columns: the same, more of them, or a table made anew."""
+    table = sql_name("warehouse", "upstream", upstream)
+    here = [copy for copy in copies(db) if copy[1:3] == ("upstream", upstream)]
+    known = here[0][4] if here else {}
+    if known == columns:
+        return
+    if known and known.items() <= columns.items():
+        for column, kind in columns.items():
+            if column not in known:
+                db.execute(f"ALTER TABLE {table} ADD COLUMN {sql_name(column)} {kind}")
+    else:
+        for oid, place, name, *_ in here:
+            put_aside(db, oid, name)
+        db.execute(f"CREATE TABLE {table} AS {query} LIMIT 0")
+    about = sql_text(json.dumps({"upstream": upstream, "columns": columns}))
+    postgres(db, f"COMMENT ON TABLE {sql_name('upstream', upstream)} IS {about}")
+
+
+def put_aside(db, oid, table):
+    """Drop a table, or keep it out of the way where views depend on it."""
+    aside = f"{table[:40]}_{oid}"  # two may have been put aside of one name
+    postgres(
+        db,
+        "CREATE SCHEMA IF NOT EXISTS upstream_before; "
+        f"DO $do$ BEGIN DROP TABLE {sql_name('upstream', table)}; "
+        "EXCEPTION WHEN dependent_objects_still_exist THEN "
+        f"ALTER TABLE {sql_name('upstream', table)} SET SCHEMA upstream_before; "
+        f"ALTER TABLE {sql_name('upstream_before', table)} RENAME TO {sql_name(aside)}; END $do$",
+    )
+
+
+def outdated(evaluator, db):
+    """Return by upstream which models are views of columns it has no more; drop what none needs."""
+    tables = {}
+    for snapshot in evaluator.snapshots.values():
+        if snapshot.is_model and snapshot.version and not snapshot.is_external:
+            for deployable in (True, False):
+                table = exp.to_table(snapshot.table_name(deployable))
+                tables[f"{table.db}.{table.name}"] = snapshot.model.name
+    found = {}
+    for _, place, table, upstream, _, views in copies(db):
+        if place == "upstream":
+            continue
+        if not views:
+            disconnect_aside(db, table)
+        # The views in SQLMesh's own schemas that no model needs any more go when it tidies up.
+        own = [view for view in views if not view.startswith("sqlmesh__")]
+        if own:
+            get_console().log_warning(
+                escape(
+                    f"The columns of upstream.{upstream} have changed, and {', '.join(own)} still "
+                    "shows the rows of before: make it anew."
+                )
+            )
+        for model in {tables[view] for view in views if view in tables}:
+            found.setdefault(upstream, []).append((model, True))
+    return found
+
+
+def disconnect_aside(db, table):
+    """Drop a copy that was put aside, unless something depends on it after all."""
+    try:
+        postgres(db, f"DROP TABLE {sql_name('upstream_before', table)}")
+    except duckdb.Error as error:
+        get_console().log_warning(escape(f"upstream_before.{table} stays: {error}"))
 [%- else -%]
 def connected(evaluator, db):
     """Return what the schema upstream holds."""
@@ -357,7 +500,7 @@ def describe(port, snapshot, rows, columns, audits):
         if audit.audit.name == "not_null" and not audit.count
         for column in audit.audit_args["columns"].find_all(exp.Column)
     }
-    return {
+    about = {
         "version": 1,
         "port": port,
         "model": model.name,
@@ -372,12 +515,27 @@ def describe(port, snapshot, rows, columns, audits):
                 "name": column,
                 "type": kind[:200],
                 "nullable": column not in filled,
-                "description": described.get(column, "")[: 1000 if len(columns) <= 100 else 100],
+                "description": described.get(column, ""),
             }
             for column, kind in columns[:1000]
         ],
         "audits": [{"name": audit.audit.name, "passed": not audit.count} for audit in audits],
     }
+    for size in (6000, 1000, 100, 0):
+        for column in about["columns"]:
+            column["description"] = shortened(column["description"][:1000], size)
+        if len(json.dumps(about)) <= PORT_BYTES:
+            break
+    while about["columns"] and len(json.dumps(about)) > PORT_BYTES:
+        about["columns"] = about["columns"][: len(about["columns"]) // 2]
+    return about
+
+
+def shortened(text, size):
+    """Cut a text so that JSON needs no more bytes for it: up to twelve a character."""
+    while len(json.dumps(text)) > size + 2:
+        text = text[: len(text) * 9 // 10]
+    return text
 
 
 def interval_seconds(model):
