@@ -10,7 +10,7 @@ import sys
 
 from starlette import applications, requests, responses, routing
 
-from provisioner import listener
+from provisioner.edge import listener
 
 
 async def answer(request: requests.Request) -> responses.Response:

@@ -22,8 +22,8 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from benchmarks import table
-from provisioner import standard_webhooks
 from provisioner.demo.portal import webhooks
+from provisioner.domain import standard_webhooks
 
 _SENDERS = (1, 8, 64)
 _WIRES = ("v1", "v2")

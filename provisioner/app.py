@@ -9,23 +9,10 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
-from provisioner import (
-    admin,
-    assembly,
-    clockwork,
-    engine,
-    fleet,
-    model,
-    ports,
-    portwatch,
-    receiver,
-    resync,
-    signature,
-    status,
-    sweep,
-    telemetry,
-    worker,
-)
+from provisioner import assembly, engine, model, ports, telemetry
+from provisioner.domain import signature
+from provisioner.edge import admin, receiver, status
+from provisioner.loop import clockwork, fleet, portwatch, resync, sweep, worker
 from provisioner.settings import Settings
 
 if TYPE_CHECKING:

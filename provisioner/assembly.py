@@ -15,29 +15,22 @@ from pathlib import Path
 from provisioner import (
     engine,
     errors,
-    grants,
-    ledger,
-    observer,
-    plan,
     portal,
     ports,
     portviews,
     reading,
-    reconciler,
-    resync,
-    revival,
-    reviving,
     s3,
     seal,
     sealing,
     store,
     telemetry,
     unwatched,
-    worker,
     workqueue,
     workspace,
 )
+from provisioner.domain import grants, plan, revival
 from provisioner.issuers import choose, roles
+from provisioner.loop import ledger, observer, reconciler, resync, reviving, worker
 from provisioner.settings import Settings
 from provisioner.steps import (
     adopt,

@@ -10,21 +10,9 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from provisioner import (
-    assembly,
-    errors,
-    model,
-    names,
-    observer,
-    odcs,
-    portviews,
-    resync,
-    settings,
-    store,
-    sweep,
-    telemetry,
-    worker,
-)
+from provisioner import assembly, errors, model, names, portviews, settings, store, telemetry
+from provisioner.domain import odcs
+from provisioner.loop import observer, resync, sweep, worker
 from provisioner.settings import rules
 from provisioner.workspace import render
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from provisioner import freshness, model, tables
+from provisioner import model, tables
+from provisioner.domain import freshness
 
 if TYPE_CHECKING:
     from rich.console import Console

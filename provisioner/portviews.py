@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from provisioner import errors, model, names, odcs, ports
+from provisioner import errors, model, names, ports
+from provisioner.domain import odcs
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,8 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from provisioner import grants, model, names, plan, ports, revival
+from provisioner import model, names, ports
+from provisioner.domain import grants, plan, revival
 
 
 class Readings:

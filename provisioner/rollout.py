@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from provisioner import assembly, errors, fleet, model, operations, ports, wishes
+from provisioner import assembly, errors, model, operations, ports, wishes
+from provisioner.loop import fleet
 from provisioner.steps import template
 
 

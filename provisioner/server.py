@@ -21,7 +21,7 @@ def serve(settings: Settings, *, lost_sealing_key: bool = False) -> None:
 
     With `lost_sealing_key` forget before that what no key opens.
     """
-    from provisioner import listener
+    from provisioner.edge import listener
 
     parts = _recovered(settings) if lost_sealing_key else assembly.assemble(settings)
     try:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from provisioner import assembly, errors, model, obstacles, operations
+from provisioner import assembly, errors, model, operations
+from provisioner.domain import obstacles
 
 
 def heir(parts: assembly.Parts, name: str) -> model.Record:

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from provisioner import findings, observer
+    from provisioner.domain import findings
+    from provisioner.loop import observer
 
 
 _PIPED_WIDTH = 120
@@ -255,7 +256,7 @@ def _phase(record: model.Record) -> str:
 
 def finding_printer(out: Console) -> Callable[[object], None]:
     """Return what prints the findings of an examination as they are made."""
-    from provisioner import findings
+    from provisioner.domain import findings
 
     styles = {
         findings.Verdict.GOOD: "green",

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
-from provisioner import model, policy
+from provisioner import model
+from provisioner.domain import policy
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from provisioner import backoff, errors, model, ports
+from provisioner import errors, model, ports
+from provisioner.domain import backoff
 
 _LONGEST_REST = timedelta(seconds=backoff.LONGEST_REST_SECONDS)
 

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from provisioner import errors, model, policy
+from provisioner import errors, model
+from provisioner.domain import policy
 from tests import policy_evaluator
 
 

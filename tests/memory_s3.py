@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from provisioner import errors, model, names, policy, ports
+from provisioner import errors, model, names, ports
+from provisioner.domain import policy
 from tests import policy_evaluator
 
 

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from provisioner import errors, model, ports, revival
+from provisioner import errors, model, ports
+from provisioner.domain import revival
 from tests import memory_contracts, memory_queue
 
 SettableClock = memory_queue.SettableClock

@@ -6,7 +6,8 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from provisioner import dotenv, errors, model, names, ports
+from provisioner import errors, model, names, ports
+from provisioner.domain import dotenv
 from provisioner.workspace import merging
 
 _SECRETS = (".env", ".env.local", ".aws/credentials", ".aws/config")

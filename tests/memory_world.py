@@ -5,21 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import timedelta
 
-from provisioner import (
-    grants,
-    ledger,
-    model,
-    observer,
-    plan,
-    portwatch,
-    reading,
-    reconciler,
-    resync,
-    revival,
-    reviving,
-    telemetry,
-    worker,
-)
+from provisioner import model, reading, telemetry
+from provisioner.domain import grants, plan, revival
+from provisioner.loop import ledger, observer, portwatch, reconciler, resync, reviving, worker
 from provisioner.steps import (
     adopt,
     credentials,

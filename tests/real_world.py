@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from cryptography.fernet import Fernet
 
-from provisioner import assembly, model, settings, worker
+from provisioner import assembly, model, settings
 from provisioner.demo import portal as fake_portal
+from provisioner.loop import worker
 from tests import census
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from provisioner import errors, grants, model
+from provisioner import errors, model
+from provisioner.domain import grants
 from tests import builders as b
 from tests import memory_world as w
 from tests.memory_world import MARKETING, SALES, MemoryWorld

@@ -4,7 +4,8 @@ from datetime import date, datetime, timedelta
 
 import pytest
 
-from provisioner import access_log, model, names
+from provisioner import model, names
+from provisioner.domain import access_log
 from tests import builders as b
 
 LATER = b.NOW + timedelta(days=3)

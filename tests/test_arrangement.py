@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from provisioner import errors, model, policy
+from provisioner import errors, model
+from provisioner.domain import policy
 from provisioner.issuers import allowances, arrangement
 from tests import policy_evaluator
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from provisioner import backoff
+from provisioner.domain import backoff
 
 
 @pytest.mark.parametrize(

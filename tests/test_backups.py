@@ -17,7 +17,8 @@ import sqlalchemy
 from click.testing import CliRunner, Result
 from cryptography.fernet import Fernet
 
-from provisioner import backup_file, cli, errors, migrations, model, revival, store, workqueue
+from provisioner import backup_file, cli, errors, migrations, model, store, workqueue
+from provisioner.domain import revival
 from provisioner.seal import Seal
 from provisioner.store import dump, schema
 from tests import builders as b

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks import receiver, rotation, table
-from provisioner import standard_webhooks
 from provisioner.demo.portal import webhooks
+from provisioner.domain import standard_webhooks
 from tests.webhook_sink import WebhookSink
 
 pytest_plugins = ["tests.database_server"]

@@ -4,7 +4,8 @@ import contextlib
 import dataclasses
 from datetime import timedelta
 
-from provisioner import clockwork, errors, model, ports, resync, telemetry
+from provisioner import errors, model, ports, telemetry
+from provisioner.loop import clockwork, resync
 from tests import builders as b
 from tests import memory_store
 

@@ -4,7 +4,7 @@ import resource
 
 import pytest
 
-from provisioner import crowd
+from provisioner.edge import crowd
 
 
 class Member:

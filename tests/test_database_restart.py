@@ -14,8 +14,11 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from provisioner import clockwork, errors, model, receiver, signature, store, telemetry, worker
+from provisioner import errors, model, store, telemetry
 from provisioner import workqueue as queues
+from provisioner.domain import signature
+from provisioner.edge import receiver
+from provisioner.loop import clockwork, worker
 from provisioner.seal import Seal
 from provisioner.store import wakeups
 from tests import memory_portal, opened_store

@@ -10,7 +10,8 @@ from typing import Any
 import click
 import pytest
 
-from provisioner import admin, cli, settings, status, telemetry
+from provisioner import cli, settings, telemetry
+from provisioner.edge import admin, status
 from provisioner.settings import source
 
 ROOT = Path(__file__).resolve().parents[1]

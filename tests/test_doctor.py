@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from provisioner import assembly, cli, doctor, findings, operations, settings
+from provisioner import assembly, cli, doctor, operations, settings
 from provisioner.demo import portal as fake_portal
+from provisioner.domain import findings
 from tests import memory_store
 
 if TYPE_CHECKING:

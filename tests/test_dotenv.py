@@ -14,7 +14,8 @@ import boto3
 import dotenv as python_dotenv
 import pytest
 
-from provisioner import dotenv, errors, model
+from provisioner import errors, model
+from provisioner.domain import dotenv
 
 _KEY = model.AccessKey("AKIA0123456789ABCDEF", "abc/DEF+" + "x" * 31 + "=")
 _PLACE = dotenv.Place(

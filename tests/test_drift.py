@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from provisioner import assembly, model, operations, settings, sweep
+from provisioner import assembly, model, operations, settings
 from provisioner.demo import portal as fake_portal
+from provisioner.loop import sweep
 from provisioner.steps import keypair
 
 if TYPE_CHECKING:

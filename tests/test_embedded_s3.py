@@ -15,8 +15,9 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from provisioner import errors, policy
+from provisioner import errors
 from provisioner.demo import embedded_s3
+from provisioner.domain import policy
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client

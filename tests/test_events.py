@@ -16,7 +16,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner import errors, events, model
+from provisioner import errors, model
+from provisioner.domain import events
 from tests import recorded
 
 # Role -> the scenario that made it.

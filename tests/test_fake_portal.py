@@ -13,9 +13,10 @@ from typing import Any
 import httpx
 import pytest
 
-from provisioner import errors, model, plan
+from provisioner import errors, model
 from provisioner.demo.portal import FakePortal, Fault, RunningPortal, entities
 from provisioner.demo.portal.entities import STYLES, Refused
+from provisioner.domain import plan
 from provisioner.portal import HttpPortal, OAuthClient
 from tests import canned_server, recorded, recorded_portal
 from tests.webhook_sink import WebhookSink

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from provisioner import freshness, model
+from provisioner import model
+from provisioner.domain import freshness
 from tests import builders as b
 from tests import published
 

@@ -5,7 +5,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from provisioner import grants, model
+from provisioner import model
+from provisioner.domain import grants
 from tests import builders as b
 
 Status = model.LinkStatus

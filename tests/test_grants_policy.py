@@ -14,7 +14,8 @@ from datetime import timedelta
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from provisioner import grants, inputs, model, names, policy
+from provisioner import model, names
+from provisioner.domain import grants, inputs, policy
 from tests import builders as b
 from tests import policy_evaluator
 

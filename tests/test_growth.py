@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 
-from provisioner import clockwork, model, store, telemetry, workqueue
+from provisioner import model, store, telemetry, workqueue
+from provisioner.loop import clockwork
 from provisioner.seal import Seal
 from provisioner.store import schema
 from tests import memory_store

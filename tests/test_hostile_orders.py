@@ -8,7 +8,9 @@ from datetime import timedelta
 
 import pytest
 
-from provisioner import errors, loss, model, worker
+from provisioner import errors, model
+from provisioner.domain import loss
+from provisioner.loop import worker
 from provisioner.steps import role
 from tests import builders as b
 from tests import memory_world as w

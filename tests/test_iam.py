@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.stub import Stubber
 
-from provisioner import errors, model, policy, s3
+from provisioner import errors, model, s3
+from provisioner.domain import policy
 from provisioner.issuers import allowances, iam, iam_api
 from provisioner.s3 import client as s3_client
 from tests import canned_server

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from provisioner import inputs, model, names
+from provisioner import model, names
+from provisioner.domain import inputs
 from tests import builders as b
 
 

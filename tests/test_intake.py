@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from provisioner import errors, intake
+from provisioner import errors
+from provisioner.edge import intake
 
 
 class Slow:

@@ -8,7 +8,8 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from provisioner import dotenv, errors, inventory, model, portfile
+from provisioner import errors, model
+from provisioner.domain import dotenv, inventory, portfile
 from tests import builders as b
 from tests import published
 

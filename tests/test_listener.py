@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from uvicorn.server import ServerState
 
-from provisioner import crowd, listener
+from provisioner.edge import crowd, listener
 
 _WHOLE = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 _Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter, ServerState], Awaitable[None]]
@@ -130,7 +130,7 @@ def test_a_stop_lets_a_request_that_is_just_arriving_be_answered() -> None:
 @pytest.mark.parametrize("code", [0, 3])
 def test_a_thread_in_a_call_does_not_hold_the_process(code: int) -> None:
     program = (
-        "import threading; from provisioner import listener;"
+        "import threading; from provisioner.edge import listener;"
         "threading.Thread(target=threading.Event().wait).start();"
         f"listener.leave({code})"
     )

@@ -7,7 +7,8 @@ from datetime import timedelta
 
 import pytest
 
-from provisioner import loss, model
+from provisioner import model
+from provisioner.domain import loss
 from tests import builders as b
 from tests import memory_world as w
 from tests.memory_world import MARKETING, SALES, MemoryWorld

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from provisioner import errors, policy
+from provisioner import errors
+from provisioner.domain import policy
 from provisioner.issuers.madmin import mark, versions
 
 PRODUCT = "6f1e2d3c-0000-4000-8000-000000000001"

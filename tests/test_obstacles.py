@@ -3,7 +3,8 @@ from __future__ import annotations
 import dataclasses
 from datetime import timedelta
 
-from provisioner import model, obstacles
+from provisioner import model
+from provisioner.domain import obstacles
 from tests import builders as b
 
 FOUND = model.Finding(step="prefix", what="the mark was gone", subject="sales/", at=b.NOW)

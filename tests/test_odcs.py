@@ -10,7 +10,8 @@ import jsonschema
 import pytest
 import yaml
 
-from provisioner import model, odcs, portfile
+from provisioner import model
+from provisioner.domain import odcs, portfile
 from tests import builders as b
 from tests import published
 

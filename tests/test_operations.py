@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from provisioner import app, errors, model, operations, resync, settings, sweep
+from provisioner import app, errors, model, operations, settings
 from provisioner.demo import portal as fake_portal
+from provisioner.loop import resync, sweep
 
 
 def straight(keys: Iterable[model.Key], title: str, total: int) -> Iterator[model.Key]:

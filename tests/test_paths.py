@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from provisioner import paths
+from provisioner.domain import paths
 
 _ID = "aaaaaaaa-0000-4000-8000-00000000000a"
 _TABLE = paths.Patterns(

@@ -4,7 +4,8 @@ import dataclasses
 
 import pytest
 
-from provisioner import errors, model, plan
+from provisioner import errors, model
+from provisioner.domain import plan
 from tests import builders as b
 
 RULES = plan.Rules(bucket="lake")

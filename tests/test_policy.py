@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from provisioner import errors, model, names, policy
+from provisioner import errors, model, names
+from provisioner.domain import policy
 from provisioner.issuers import allowances
 from tests import policy_evaluator
 

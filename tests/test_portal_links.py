@@ -8,19 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from provisioner import (
-    ledger,
-    model,
-    plan,
-    reading,
-    reconciler,
-    reviving,
-    store,
-    telemetry,
-    workqueue,
-)
+from provisioner import model, reading, store, telemetry, workqueue
 from provisioner.demo.portal import FakePortal, RunningPortal
 from provisioner.demo.portal.entities import STYLES
+from provisioner.domain import plan
+from provisioner.loop import ledger, reconciler, reviving
 from provisioner.portal import HttpPortal
 from tests import memory_s3, memory_workspaces, opened_store, recorded_portal
 from tests.recorded_portal import RecordedPortal

@@ -10,7 +10,8 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from provisioner import model, portfile
+from provisioner import model
+from provisioner.domain import portfile
 from tests import published
 
 _JSON = st.recursive(

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 import yaml
 
-from provisioner import errors, freshness, model, portfile, portviews, portwatch, unwatched
+from provisioner import errors, model, portviews, unwatched
+from provisioner.domain import freshness, portfile
+from provisioner.loop import portwatch
 from tests import builders as b
 from tests import memory_world, published
 

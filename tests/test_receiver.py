@@ -16,7 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from starlette.applications import Starlette
 
-from provisioner import errors, model, receiver, signature, telemetry
+from provisioner import errors, model, telemetry
+from provisioner.domain import signature
+from provisioner.edge import receiver
 from tests import recorded
 
 _NOW = datetime(2026, 11, 21, tzinfo=UTC)

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
-from provisioner import errors, grants, model, names, policy, worker
+from provisioner import errors, model, names
+from provisioner.domain import grants, policy
+from provisioner.loop import worker
 from provisioner.steps import protocol
 from tests import builders as b
 from tests import memory_world as w

@@ -5,7 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 
 import pytest
 
-from provisioner import errors, model, plan, resync, telemetry
+from provisioner import errors, model, telemetry
+from provisioner.domain import plan
+from provisioner.loop import resync
 from tests import builders as b
 from tests import memory_portal, memory_store, memory_world
 

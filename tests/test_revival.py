@@ -8,7 +8,9 @@ from datetime import timedelta
 
 import pytest
 
-from provisioner import blind, errors, model, names, portwatch, revival, worker
+from provisioner import errors, model, names
+from provisioner.domain import blind, revival
+from provisioner.loop import portwatch, worker
 from tests import builders as b
 from tests import memory_world as w
 from tests import published

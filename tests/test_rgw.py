@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from provisioner import errors, model, policy, s3
+from provisioner import errors, model, s3
+from provisioner.domain import policy
 from provisioner.issuers import adminops, rgw, signed
 from tests import canned_server
 

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from botocore.stub import Stubber
 
-from provisioner import errors, model, policy
+from provisioner import errors, model
+from provisioner.domain import policy
 from provisioner.issuers import allowances, iam_api, roles
 from provisioner.s3 import client as s3_client
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 from click.testing import CliRunner
 
-from provisioner import assembly, cli, errors, model, operations, rotation, settings, worker
+from provisioner import assembly, cli, errors, model, operations, rotation, settings
 from provisioner.demo import portal as fake_portal
+from provisioner.loop import worker
 
 if TYPE_CHECKING:
     from tests import engines

@@ -6,7 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from provisioner import errors, model, names, policy
+from provisioner import errors, model, names
+from provisioner.domain import policy
 from provisioner.issuers import madmin
 from provisioner.steps import keypair
 from tests import canned_server, rustfs_shapes

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from provisioner import errors, model, policy, s3
+from provisioner import errors, model, s3
+from provisioner.domain import policy
 from provisioner.s3 import prober as s3_prober
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from provisioner import dotenv, errors, model, settings
+from provisioner import errors, model, settings
+from provisioner.domain import dotenv
 from provisioner.settings import documents, rules, types
 
 KEY = "A" * 43 + "="

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provisioner import errors, signature, standard_webhooks
+from provisioner import errors
+from provisioner.domain import signature, standard_webhooks
 from tests import recorded
 
 _SECRET = recorded.SECRET

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from provisioner import sources
+from provisioner.edge import sources
 
 _MIB = 1024 * 1024
 

@@ -12,8 +12,9 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from provisioner import admin as admin_api
-from provisioner import errors, model, portviews, status, telemetry
+from provisioner import errors, model, portviews, telemetry
+from provisioner.edge import admin as admin_api
+from provisioner.edge import status
 from tests import memory_store, published
 
 _NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)

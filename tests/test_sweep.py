@@ -5,7 +5,8 @@ from datetime import timedelta
 
 import pytest
 
-from provisioner import errors, model, names, sweep, telemetry
+from provisioner import errors, model, names, telemetry
+from provisioner.loop import sweep
 from tests import builders as b
 from tests import memory_s3, memory_store
 

@@ -7,7 +7,8 @@ from datetime import timedelta
 import pytest
 from rich import console
 
-from provisioner import model, observer, tables
+from provisioner import model, tables
+from provisioner.loop import observer
 from tests import builders as b
 
 _HOSTILE = "Sales\x1b]0;mine\x07\x1b[2J[red]\u202e\x9b1m"

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from markdown_it import MarkdownIt
 
-from provisioner import portfile
+from provisioner.domain import portfile
 from provisioner.workspace.render import Template
 from tests.rendered import (
     BUCKET,

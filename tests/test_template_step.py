@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from provisioner import model, plan
+from provisioner import model
+from provisioner.domain import plan
 from provisioner.steps import template, workspace
 from tests import memory_world as w
 from tests.memory_world import SALES, MemoryWorld

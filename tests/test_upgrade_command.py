@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 import click.testing
 import pytest
 
-from provisioner import app, assembly, cli, errors, fleet, model, operations, rollout, settings
-from provisioner import worker as working
+from provisioner import app, assembly, cli, errors, model, operations, rollout, settings
 from provisioner.demo import portal as fake_portal
+from provisioner.loop import fleet
+from provisioner.loop import worker as working
 from tests import memory_store
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from provisioner import dotenv, inventory, model, portfile
+from provisioner import model
+from provisioner.domain import dotenv, inventory, portfile
 from tests import published
 
 pytestmark = pytest.mark.workspace

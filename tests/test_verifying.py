@@ -9,7 +9,8 @@ from datetime import timedelta
 
 import pytest
 
-from provisioner import errors, model, names, telemetry, verifying, worker
+from provisioner import errors, model, names, telemetry
+from provisioner.loop import verifying, worker
 from provisioner.steps import protocol, role
 from tests import builders as b
 from tests import memory_s3

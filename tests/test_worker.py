@@ -8,7 +8,9 @@ from datetime import timedelta
 
 import pytest
 
-from provisioner import backoff, errors, model, telemetry, worker
+from provisioner import errors, model, telemetry
+from provisioner.domain import backoff
+from provisioner.loop import worker
 from tests import builders as b
 from tests import memory_portal, memory_store
 
@@ -507,7 +509,7 @@ def test_a_store_that_fails_is_reported_once_until_it_is_well_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(worker, "_POLL_SECONDS", 0.001)
-    caplog.set_level("INFO", "provisioner.worker")
+    caplog.set_level("INFO", "provisioner.loop.worker")
 
     async def scenario() -> None:
         world = World()
@@ -546,7 +548,7 @@ def test_a_clockwork_that_goes_on_failing_is_reported_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(worker, "_TICK_SECONDS", 0.001)
-    caplog.set_level("WARNING", "provisioner.worker")
+    caplog.set_level("WARNING", "provisioner.loop.worker")
     script = ["away", "away", "", "away", "locked"]
 
     def tick() -> bool:

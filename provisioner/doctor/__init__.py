@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from provisioner import errors, s3
 from provisioner.doctor import checks, scoping
-from provisioner.findings import Attempt, Finding, Report, Verdict
+from provisioner.domain.findings import Attempt, Finding, Report, Verdict
 
 if TYPE_CHECKING:
     from provisioner import assembly

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provisioner import errors, operations
-from provisioner.findings import Finding, Verdict
+from provisioner.domain.findings import Finding, Verdict
 
 if TYPE_CHECKING:
     from provisioner import assembly

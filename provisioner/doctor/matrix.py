@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from provisioner import errors
-from provisioner.findings import Attempt
+from provisioner.domain.findings import Attempt
 
 PORT = "daily"
 

@@ -11,9 +11,10 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from provisioner import errors, model, names, policy, ports
+from provisioner import errors, model, names, ports
 from provisioner.doctor import matrix
-from provisioner.findings import Attempt
+from provisioner.domain import policy
+from provisioner.domain.findings import Attempt
 from provisioner.steps import keypair
 
 _TRIES = 10

@@ -13,7 +13,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from provisioner import policy
+from provisioner.domain import policy
 
 _MEMBERS = frozenset({"Sid", "Effect", "Action", "Resource", "Condition"})
 _LISTING = ("StringLike", "s3:prefix")

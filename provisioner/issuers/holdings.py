@@ -13,7 +13,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from provisioner import errors, model, policy
+from provisioner import errors, model
+from provisioner.domain import policy
 from provisioner.issuers import allowances, arrangement, iam_api, managed
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from provisioner import errors, model, policy, telemetry
+from provisioner import errors, model, telemetry
+from provisioner.domain import policy
 from provisioner.issuers import allowances, arrangement, iam_api
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from provisioner import errors, model, policy, ports
+from provisioner import errors, model, ports
+from provisioner.domain import policy
 from provisioner.issuers import adminops, signed
 
 if TYPE_CHECKING:

@@ -16,7 +16,8 @@ from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
-from provisioner import errors, model, policy
+from provisioner import errors, model
+from provisioner.domain import policy
 from provisioner.s3 import client as s3_client
 from provisioner.s3.store import PROBE
 

@@ -7,7 +7,8 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
-from provisioner import errors, names, policy, telemetry
+from provisioner import errors, names, telemetry
+from provisioner.domain import policy
 from provisioner.s3 import client as s3_client
 from provisioner.s3 import purging
 

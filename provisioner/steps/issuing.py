@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from datetime import datetime, timedelta
 
-from provisioner import errors, model, names, plan, ports
+from provisioner import errors, model, names, ports
+from provisioner.domain import plan
 from provisioner.steps import protocol, scoping
 
 INTENT, CREATE, PROVE, COMMIT = "record-intent", "create-key", "prove-key", "commit-key"

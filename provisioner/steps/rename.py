@@ -17,7 +17,8 @@ import contextlib
 import dataclasses
 from datetime import datetime, timedelta
 
-from provisioner import errors, model, names, policy, ports
+from provisioner import errors, model, names, ports
+from provisioner.domain import policy
 from provisioner.steps import protocol, scoping
 
 CLAIM, KEEP, RENAME = "claim-new-prefix", "keep-new-prefix", "rename"

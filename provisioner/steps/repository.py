@@ -10,7 +10,8 @@ import dataclasses
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from provisioner import backoff, errors, model, ports
+from provisioner import errors, model, ports
+from provisioner.domain import backoff
 from provisioner.steps import protocol
 
 PUSH = "push"

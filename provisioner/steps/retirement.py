@@ -9,7 +9,8 @@ from __future__ import annotations
 import dataclasses
 from datetime import datetime, timedelta
 
-from provisioner import loss, model, ports
+from provisioner import model, ports
+from provisioner.domain import loss
 from provisioner.steps import protocol
 
 GRACE, DELETE, KILL = "start-grace", "delete-key", "delete-every-key"

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from provisioner import errors, model, names, plan, policy, ports
+from provisioner import errors, model, names, ports
+from provisioner.domain import plan, policy
 from provisioner.steps import protocol, scoping
 
 NAME, ENSURE, POLICY, DELETE = "name-role", "ensure-role", "put-role-policy", "delete-role"

@@ -11,7 +11,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from provisioner import errors, model, names, plan, policy, ports
+from provisioner import errors, model, names, ports
+from provisioner.domain import plan, policy
 from provisioner.steps import protocol
 
 PRINCIPAL, POLICY, DELETE_PRINCIPAL = "ensure-principal", "put-policy", "delete-principal"

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from provisioner import dotenv, errors, inputs, inventory, model, names, plan, ports
+from provisioner import errors, model, names, ports
+from provisioner.domain import dotenv, inputs, inventory, plan
 from provisioner.steps import protocol
 
 MOVE, CREATE, PUBLISH = "move-workspace", "create-workspace", "publish-files"

@@ -16,7 +16,8 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import Date, select
 
-from provisioner import errors, migrations, model, revival
+from provisioner import errors, migrations, model
+from provisioner.domain import revival
 from provisioner.seal import Seal
 from provisioner.store import codec, flags, schema
 

@@ -23,7 +23,8 @@ from sqlalchemy import (
     type_coerce,
 )
 
-from provisioner import backoff, errors, model
+from provisioner import errors, model
+from provisioner.domain import backoff
 from provisioner.store import database, prepared, schema, wakeups
 
 _EVENT, _RESYNC = 0, 1

@@ -14,7 +14,8 @@ from datetime import datetime, timedelta
 import sqlalchemy
 from sqlalchemy import select
 
-from provisioner import loss, model
+from provisioner import model
+from provisioner.domain import loss
 from provisioner.seal import Seal
 from provisioner.store import codec, database, queueing, schema
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy
 
-from provisioner import backoff, telemetry
+from provisioner import telemetry
+from provisioner.domain import backoff
 
 if TYPE_CHECKING:
     import psycopg

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import contextlib
 
-from provisioner import dotenv, ports
+from provisioner import ports
+from provisioner.domain import dotenv
 from provisioner.workspace import ground
 
 KEYS = ".aws"

@@ -12,7 +12,8 @@ import signal
 import sys
 from pathlib import Path
 
-from provisioner import assembly, model, settings, worker
+from provisioner import assembly, model, settings
+from provisioner.loop import worker
 
 
 def main() -> None:

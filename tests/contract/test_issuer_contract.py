@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from provisioner import errors, model, names, policy, ports, s3
+from provisioner import errors, model, names, ports, s3
+from provisioner.domain import policy
 from provisioner.issuers import choose, madmin
 from provisioner.steps import keypair
 from tests import memory_s3, rustfs_shapes

@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from provisioner import errors, model, names, policy
+from provisioner import errors, model, names
+from provisioner.domain import policy
 from provisioner.issuers import allowances, iam
 
 if TYPE_CHECKING:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from provisioner import errors, model, names, policy, ports, s3
+from provisioner import errors, model, names, ports, s3
+from provisioner.domain import policy
 from provisioner.issuers import iam
 from tests import memory_s3
 

@@ -13,7 +13,8 @@ import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
-from provisioner import errors, model, policy, ports
+from provisioner import errors, model, ports
+from provisioner.domain import policy
 from provisioner.issuers import roles
 from tests import memory_roles
 

@@ -18,7 +18,8 @@ from typing import Protocol
 import pytest
 from cryptography.fernet import Fernet
 
-from provisioner import errors, model, ports, portwatch, store, workqueue
+from provisioner import errors, model, ports, store, workqueue
+from provisioner.loop import portwatch
 from provisioner.seal import Seal
 from provisioner.store import times
 from provisioner.store.turns import SqlTurns

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from provisioner import errors, model, names, policy
+from provisioner import errors, model, names
+from provisioner.domain import policy
 from provisioner.issuers import madmin
 from provisioner.steps import keypair
 from tests import canned_server

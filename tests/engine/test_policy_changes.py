@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from provisioner import errors, model, policy, s3
+from provisioner import errors, model, s3
+from provisioner.domain import policy
 from tests.lake import DOCUMENT, Lake, allowed, grant
 
 pytest_plugins = ["tests.engines"]

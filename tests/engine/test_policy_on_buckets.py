@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from provisioner import policy
+from provisioner.domain import policy
 from tests.lake import DOCUMENT, Lake, allowed
 
 pytest_plugins = ["tests.engines"]

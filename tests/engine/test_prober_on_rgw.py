@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from provisioner import model, policy, s3
+from provisioner import model, s3
+from provisioner.domain import policy
 from provisioner.s3 import prober as s3_prober
 
 if TYPE_CHECKING:

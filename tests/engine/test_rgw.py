@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from provisioner import errors, model, policy, s3
+from provisioner import errors, model, s3
+from provisioner.domain import policy
 from provisioner.issuers import choose
 from tests.lake import allowed
 

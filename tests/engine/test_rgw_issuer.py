@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from provisioner import errors, model, names, policy
+from provisioner import errors, model, names
+from provisioner.domain import policy
 from provisioner.issuers import adminops, choose, rgw, signed
 from provisioner.steps import keypair
 

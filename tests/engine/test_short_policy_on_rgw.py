@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from botocore.exceptions import ClientError
 
-from provisioner import model, policy
+from provisioner import model
+from provisioner.domain import policy
 from provisioner.issuers import allowances, arrangement
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Protocol
 
-from provisioner import errors, model, policy, ports
+from provisioner import errors, model, ports
+from provisioner.domain import policy
 from provisioner.issuers.madmin import admin as api
 from provisioner.issuers.madmin import mark
 

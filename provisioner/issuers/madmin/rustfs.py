@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
-from provisioner import errors, model, policy, ports, telemetry
+from provisioner import errors, model, ports, telemetry
+from provisioner.domain import policy
 from provisioner.issuers.madmin import admin as api
 from provisioner.issuers.madmin import issuer, versions
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from provisioner import errors, model, names, obstacles, plan, ports, reading
+from provisioner import errors, model, names, ports, reading
+from provisioner.domain import obstacles, plan
 from provisioner.steps import protocol
 
 

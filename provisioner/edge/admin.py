@@ -13,18 +13,10 @@ from typing import Protocol
 
 from starlette import requests, responses, routing
 
-from provisioner import (
-    answers,
-    errors,
-    model,
-    names,
-    obstacles,
-    ports,
-    portviews,
-    resync,
-    shown,
-    signature,
-)
+from provisioner import errors, model, names, ports, portviews
+from provisioner.domain import obstacles, shown, signature
+from provisioner.edge import answers
+from provisioner.loop import resync
 
 _Answer = Callable[[requests.Request], Awaitable[responses.Response]]
 _LONGEST_PAGE = 500

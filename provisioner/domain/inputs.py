@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from provisioner import dotenv, model, names
+from provisioner import model, names
+from provisioner.domain import dotenv
 
 Named = tuple[tuple[str, str], ...]
 """(port id, name) pairs, in the order in which they were given."""

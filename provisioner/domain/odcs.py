@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import json
 
-from provisioner import freshness, model, names
+from provisioner import model, names
+from provisioner.domain import freshness
 
 API_VERSION = "v3.1.0"
 _INTEGERS = ["TINYINT", "SMALLINT", "INTEGER", "BIGINT", "HUGEINT"]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from provisioner import errors, model, obstacles, ports, telemetry
+from provisioner import errors, model, ports, telemetry
+from provisioner.domain import obstacles
 from provisioner.steps import protocol
 
 _log = telemetry.Log(__name__)

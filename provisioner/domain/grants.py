@@ -14,7 +14,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from enum import StrEnum
 from fnmatch import fnmatchcase
 
-from provisioner import model, names, policy
+from provisioner import model, names
+from provisioner.domain import policy
 
 S3_ASSET = "S3TechnicalAssetConfiguration"
 

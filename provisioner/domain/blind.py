@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from provisioner import errors, grants, model, obstacles
+from provisioner import errors, model
+from provisioner.domain import grants, obstacles
 
 
 def wanted(

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from provisioner import access_log, errors, freshness, grants, model, names
+from provisioner import errors, model, names
+from provisioner.domain import access_log, freshness, grants
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,21 +10,9 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from provisioner import (
-    applying,
-    blind,
-    errors,
-    ledger,
-    model,
-    names,
-    obstacles,
-    ports,
-    reading,
-    resync,
-    reviving,
-    telemetry,
-    verifying,
-)
+from provisioner import errors, model, names, ports, reading, telemetry
+from provisioner.domain import blind, obstacles
+from provisioner.loop import applying, ledger, resync, reviving, verifying
 from provisioner.steps import protocol
 
 _log = telemetry.Log(__name__)

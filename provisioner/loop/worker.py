@@ -17,7 +17,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from provisioner import backoff, errors, model, ports, resync, telemetry
+from provisioner import errors, model, ports, telemetry
+from provisioner.domain import backoff
+from provisioner.loop import resync
 
 _TICK_SECONDS = 1.0
 _POLL_SECONDS = 1.0

@@ -14,7 +14,8 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from provisioner import errors, model, paths
+from provisioner import errors, model
+from provisioner.domain import paths
 
 _EVERY_PORT = "*"
 

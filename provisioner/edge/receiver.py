@@ -16,17 +16,9 @@ from collections.abc import Callable, Sequence
 
 from starlette import routing, types
 
-from provisioner import (
-    batch,
-    errors,
-    events,
-    intake,
-    model,
-    ports,
-    signature,
-    sources,
-    telemetry,
-)
+from provisioner import errors, model, ports, telemetry
+from provisioner.domain import events, signature
+from provisioner.edge import batch, intake, sources
 
 _log = telemetry.Log(__name__)
 _PATHS = ("/", "/webhook")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 from datetime import timedelta
 
-from provisioner import access_log, model, ports
+from provisioner import model, ports
+from provisioner.domain import access_log
 from provisioner.steps import protocol
 
 

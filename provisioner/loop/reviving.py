@@ -12,7 +12,8 @@ import dataclasses
 import threading
 from datetime import datetime, timedelta
 
-from provisioner import errors, model, names, ports, revival, telemetry
+from provisioner import errors, model, names, ports, telemetry
+from provisioner.domain import revival
 from provisioner.steps import protocol
 from provisioner.steps import workspace as workspace_step
 

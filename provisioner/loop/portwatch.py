@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from provisioner import backoff, errors, freshness, model, names, portfile, ports, telemetry
+from provisioner import errors, model, names, ports, telemetry
+from provisioner.domain import backoff, freshness, portfile
 
 NAME = "_port.json"
 RARELY = 12

@@ -8,7 +8,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from prometheus_client import exposition
 from starlette import requests, responses, routing
 
-from provisioner import answers, errors, telemetry
+from provisioner import errors, telemetry
+from provisioner.edge import answers
 
 Health = Callable[[], tuple[bool, Mapping[str, object]]]
 """Tell whether all is well, and the facts behind it."""

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
-from provisioner import dotenv, model, names, portfile
+from provisioner import model, names
+from provisioner.domain import dotenv, portfile
 
 UPSTREAM = "external_models/upstream.yaml"
 """SQLMesh reads every YAML file in that folder besides the user's `external_models.yaml`."""

@@ -24,7 +24,8 @@ import h11
 import uvicorn
 from uvicorn.protocols.http import h11_impl
 
-from provisioner import crowd, errors, telemetry
+from provisioner import errors, telemetry
+from provisioner.edge import crowd
 
 _log = telemetry.Log(__name__)
 

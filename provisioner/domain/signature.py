@@ -18,7 +18,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from provisioner import errors, standard_webhooks
+from provisioner import errors
+from provisioner.domain import standard_webhooks
 
 Headers = Sequence[tuple[bytes, bytes]]
 

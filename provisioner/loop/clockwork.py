@@ -10,7 +10,9 @@ import random
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from provisioner import backoff, errors, model, ports, resync, telemetry
+from provisioner import errors, model, ports, telemetry
+from provisioner.domain import backoff
+from provisioner.loop import resync
 
 _RESYNC = "resync"
 _LOOK_EVERY = timedelta(seconds=5)

@@ -9,7 +9,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from provisioner import backoff, errors, model, ports, telemetry
+from provisioner import errors, model, ports, telemetry
+from provisioner.domain import backoff
 
 FOREIGN, SWEPT = "foreign_principals", "swept_at"
 _SWEEP = "sweep"

@@ -1,0 +1,1 @@
+"""Decide what should be: no I/O, clock, randomness or log."""

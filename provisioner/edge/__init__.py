@@ -1,0 +1,1 @@
+"""Take in what arrives over HTTP, and answer."""

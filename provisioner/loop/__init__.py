@@ -1,0 +1,1 @@
+"""Reconcile: what queues products, works on them, and looks after what was made."""
