@@ -144,7 +144,7 @@ def test_the_service_runs_a_command_that_exists_as_somebody_without_rights() -> 
 
 def test_the_service_is_asked_at_a_route_that_exists() -> None:
     (route,) = re.findall(r"'GET', '([^']+)'", SERVICE_IMAGE.health)
-    assert f'"{route}"' in (ROOT / "provisioner" / "status.py").read_text(encoding="utf-8")
+    assert f'"{route}"' in (ROOT / "provisioner" / "edge" / "status.py").read_text(encoding="utf-8")
 
 
 # the editors

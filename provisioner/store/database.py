@@ -94,10 +94,12 @@ class Database:
     def _writing(
         self, begin: Callable[[], AbstractContextManager[sqlalchemy.Connection]]
     ) -> Iterator[sqlalchemy.Connection]:
-        with _translated(self._engine), self._place.turn(), begin() as connection:
+        with _translated(self._engine), self._place.turn():
+            # First: with the last connection closed, a new file may bear the old one's number.
             self._place.check()
-            self._place.begin(connection, writes=True)
-            yield connection
+            with begin() as connection:
+                self._place.begin(connection, writes=True)
+                yield connection
 
     def ending(self, connection: sqlalchemy.Connection) -> AbstractContextManager[None]:
         """End a transaction with what is written within, by `prepared` statements alone."""
