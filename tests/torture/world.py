@@ -3,7 +3,7 @@
 What may differ is left out, and nothing else:
 
 * an object that a probe of a new key wrote, if a kill came before it was deleted: such a prefix
-  still counts as empty, and nobody looks for these objects;
+  still counts as empty, and a proof deletes only those of ten minutes ago;
 * key pairs and whatever counts how often they were made; what people wrote into prefixes;
 * the addresses of this run, and where its folders lie;
 * names that are history: a principal's (after a rename it keeps the first one; its id is compared)
