@@ -755,6 +755,13 @@ def test_a_product_that_goes_while_it_is_read_is_read_again_later() -> None:
         a_portal(Pages(**{"product/input_ports": gone})).view(KEY)
 
 
+def test_who_reads_a_product_while_the_service_ends_is_told_that_the_portal_is_away() -> None:
+    portal = a_portal(Pages())
+    portal.close()
+    with pytest.raises(errors.PortalUnavailable):
+        portal.view(KEY)
+
+
 def test_an_endless_answer_is_cut_off() -> None:
     script = Scripted((200, b"[" * (17 * 1024 * 1024)))
     with pytest.raises(errors.PortalUnavailable, match="does not end"):

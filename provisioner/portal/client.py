@@ -186,6 +186,10 @@ class PortalClient:
                 "the portal did not answer", **_told(call), reason=type(exc).__name__
             )
             raise _TryAgain(error, tries=self._attempts) from exc
+        except RuntimeError as exc:
+            if not self._client.is_closed:
+                raise
+            raise errors.PortalUnavailable("the service ends", **_told(call)) from exc
 
 
 def _wait(state: tenacity.RetryCallState) -> float:

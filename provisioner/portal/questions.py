@@ -7,7 +7,7 @@ unavailable, and what a 404 means is the caller's to say.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from typing import TypeVar
 
 from provisioner import errors
@@ -27,9 +27,11 @@ class Questions:
     def __init__(self, caller: client.PortalClient) -> None:
         self._client = caller
         self._threads = ThreadPoolExecutor(_SIDE_BY_SIDE, thread_name_prefix="portal")
+        self._closed = False
 
     def close(self) -> None:
-        """Let the threads end."""
+        """Let the threads end; who still asks several things is told that the portal is away."""
+        self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def each(self, ask: Callable[[_A], _T], about: Sequence[_A]) -> list[_T]:
@@ -37,8 +39,13 @@ class Questions:
 
         The first is asked about in this thread, so that one question costs no other.
         """
-        others = [self._threads.submit(ask, each) for each in about[1:]]
-        return [ask(each) for each in about[:1]] + [other.result() for other in others]
+        try:
+            others = [self._threads.submit(ask, each) for each in about[1:]]
+            return [ask(each) for each in about[:1]] + [other.result() for other in others]
+        except (RuntimeError, CancelledError) as exc:
+            if not self._closed:
+                raise
+            raise errors.PortalUnavailable("the service ends") from exc
 
     def parts(self, routes: Sequence[str], product: str) -> list[object]:
         """Read several parts of a product that was there a moment ago."""
