@@ -137,6 +137,7 @@ class Service:
         try:
             yield
         finally:
+            self.parts.resync.stop()  # of thousands of products, it would take the whole grace
             await asyncio.gather(self._crew.stop(), asyncio.to_thread(self._wake_ups.close))
             taking_in.cancel()
             await asyncio.wait([taking_in], timeout=_LAST_COMMIT_SECONDS)

@@ -168,6 +168,10 @@ class NotProven(TemporaryError):
     """Report a new key that does not work yet."""
 
 
+class Stopping(TemporaryError):
+    """Report work that was left because the service ends; whoever serves next does it."""
+
+
 class DiskUnavailable(TemporaryError):
     """Report an output folder that cannot be written now."""
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 
 import pytest
@@ -331,6 +333,57 @@ def test_a_resync_that_would_have_to_wait_long_ends_and_releases_nothing() -> No
         world.resync.run()
     assert world.queued() == set()
     assert world.waits == []
+
+
+def test_a_confirmation_outlives_a_resync_that_fails() -> None:
+    world = World(8)
+    last = sorted(world.portal.views)[-1]
+    keys = world.vanish(7)
+    resync.request(world.store.flags, confirm_deletions=True)
+    world.portal.failures[last] = errors.RateLimited("later", delay_seconds=600)
+    with pytest.raises(errors.RateLimited):
+        world.resync.run()
+    assert world.queued() == set()
+    world.portal.failures.clear()
+    assert not world.resync.run().guarded
+    assert world.queued() == keys
+    assert world.store.flags.get(resync.CONFIRMED) is None
+
+
+def test_a_resync_that_is_stopped_ends_before_the_next_product_and_releases_nothing() -> None:
+    world = World(4)
+    world.vanish(1)
+    first, second, _ = sorted(world.portal.views)
+    world.portal.change(first, name="Other")
+    world.portal.failures[second] = errors.RateLimited("later", delay_seconds=30)
+    world.on_wait = world.resync.stop
+    with pytest.raises(errors.Stopping):
+        world.resync.run()
+    assert world.waits == [30]
+    assert world.queued() == {first}
+    count = world.metrics.registry.get_sample_value
+    assert count("provisioner_resyncs_total", {"status": "stopped"}) == 1
+
+
+def test_a_stop_ends_the_wait_that_the_portal_asked_for() -> None:
+    world = World(1)
+    comparing = resync.Resync(
+        portal=world.portal,
+        desires=world,
+        digests=world.store.records,
+        queue=world.store.queue,
+        flags=world.store.flags,
+        metrics=world.metrics,
+    )
+    (only,) = world.portal.views
+    world.portal.failures[only] = errors.RateLimited("later", delay_seconds=60)
+    timer = threading.Timer(0.01, comparing.stop)
+    timer.start()
+    began = time.monotonic()
+    with pytest.raises(errors.Stopping):
+        comparing.run()
+    assert time.monotonic() - began < 30
+    timer.join()
 
 
 def test_what_was_found_before_the_portal_failed_is_queued() -> None:

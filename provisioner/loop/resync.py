@@ -7,7 +7,7 @@ back empty releases nothing, and neither does one that would release too much at
 
 from __future__ import annotations
 
-import time
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -62,9 +62,10 @@ class Resync:
         queue: ports.Workqueue,
         flags: ports.Flags,
         metrics: telemetry.Metrics,
-        sleep: Callable[[float], None] = time.sleep,
+        sleep: Callable[[float], object] | None = None,
     ) -> None:
-        self._sleep = sleep
+        self._stopping = threading.Event()
+        self._sleep = sleep or self._stopping.wait
         self._portal = portal
         self._desires = desires
         self._digests = digests
@@ -73,9 +74,16 @@ class Resync:
         self._metrics = metrics
 
     def run(self) -> Report:
-        """Compare once; raise `PortalUnavailable` where the portal cannot be read."""
+        """Compare once; raise `PortalUnavailable` where the portal cannot be read.
+
+        Raise `Stopping` where `stop` was called; what was found until then is queued.
+        """
         try:
             report = self._run()
+        except errors.Stopping:
+            self._metrics.resyncs.labels("stopped").inc()
+            _log.info("resync left in the middle: the service ends")
+            raise
         except errors.ReconcileError as error:
             self._metrics.resyncs.labels("failed").inc()
             _log.warning("resync failed; nothing was released", reason=str(error))
@@ -84,7 +92,21 @@ class Resync:
         _log.info("resync done", listed=report.listed, queued=report.queued)
         return report
 
+    def stop(self) -> None:
+        """Leave a resync that is under way, from any thread, and begin no other."""
+        self._stopping.set()
+
     def _run(self) -> Report:
+        confirmed = self._flags.get(CONFIRMED)
+        try:
+            return self._compare()
+        except errors.ReconcileError:
+            # It may be used up by now, and nothing was released: a person is not asked twice.
+            if confirmed is not None:
+                self._flags.put(CONFIRMED, confirmed)
+            raise
+
+    def _compare(self) -> Report:
         known = self._digests.digests()  # first: what is made meanwhile has not vanished
         pages = {each.id: each for each in self._portal.products()}
         products = {model.Key.product(each.id): each.status for each in pages.values()}
@@ -152,6 +174,8 @@ class Resync:
         A portal that is asked for thousands of products may tell us more than once.
         """
         for _ in range(_TRIES):
+            if self._stopping.is_set():
+                raise errors.Stopping("the service ends")
             try:
                 return self._differs(key, known, pages)
             except errors.RateLimited as limited:

@@ -296,6 +296,25 @@ def test_it_ends_within_the_grace_period_whoever_does_not_answer(
     assert '"ended"' in stand.log.read_text()
 
 
+def test_it_ends_in_the_middle_of_a_resync_long_before_the_grace_period(stand: Stand) -> None:
+    stand.portal.state.create_product("sales", name="Sales")
+    with stand.service():
+        stand.until(lambda: stand.ready("sales"), "the workspace")
+        stand.until(lambda: stand.api("products/sales").json()["next_at"], "the record")
+    links = "/api/v2/data_products/{id}/input_ports"
+    later = fake_portal.Fault(kind="status", status=429, retry_after=50, path=links)
+    stand.portal.faults.append(later)
+    stand.portal.requests.clear()
+    with stand.service(PROV_SHUTDOWN_SECONDS="50") as process:
+        stand.until(
+            lambda: any(path.endswith("/input_ports") for _, path in list(stand.portal.requests)),
+            "the resync",
+        )
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(8) == 0
+    assert "resync left in the middle" in stand.log.read_text()
+
+
 def test_a_second_process_may_not_serve_the_same_store(stand: Stand) -> None:
     with stand.service():
         done = stand.provisioner("serve", PROV_PORT="1")

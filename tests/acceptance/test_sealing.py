@@ -133,7 +133,8 @@ def test_a_key_is_replaced_by_the_order_that_is_written_down(stand: Stand) -> No
     with stand.service(PROV_SEALING_KEYS=both):
         done = stand.provisioner("reseal", PROV_SEALING_KEYS=both)
         assert done.returncode == 0, done.stderr
-        assert f"sealed anew: {len(TEAMS)}" in done.stdout
+        # Those that the service has written meanwhile are sealed by the first key already.
+        assert f"sealed by the first key now: {len(TEAMS)}" in done.stdout
         assert "the others may go" in done.stdout
         again = stand.provisioner("reseal", PROV_SEALING_KEYS=both)
         assert "sealed anew: 0" in again.stdout
