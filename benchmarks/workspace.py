@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -23,6 +24,8 @@ _COMMANDS: Sequence[tuple[str, tuple[str, ...]]] = (
     ("`sqlmesh test`", ("sqlmesh", "test")),
 )
 _FIRST_TABLES_SECONDS = 3.0
+_TERMINAL = "terminal.integrated.env.linux"
+"""What the editor's settings add to the environment of its terminals."""
 _CHANGED = "README.md", "run.sh"
 """Of the template, for its new version; the first is changed by the users, too."""
 
@@ -72,7 +75,12 @@ def _teams(here: world.World, count: int) -> list[Row]:
 def _run(here: world.World, folder: Path, command: Sequence[str]) -> float:
     """Run a command as a terminal in the workspace does."""
     tool = Path(sys.executable).with_name(command[0])
-    environment = {"PATH": os.defpath, "HOME": str(here.made.root), "PYTHONWARNINGS": "ignore"}
+    environment = {
+        **json.loads((folder / ".vscode" / "settings.json").read_text())[_TERMINAL],
+        "PATH": os.defpath,
+        "HOME": str(here.made.root),
+        "PYTHONWARNINGS": "ignore",
+    }
     started = time.perf_counter()
     done = subprocess.run(
         [str(tool), *command[1:]],

@@ -267,6 +267,11 @@ def test_the_editors_tell_nobody_what_is_done_in_them(image: dockerfiles.Dockerf
     assert image.environment["SQLMESH__DISABLE_ANONYMIZED_ANALYTICS"] == "true"
 
 
+@every_editor
+def test_models_are_loaded_in_one_process_in_every_editor(image: dockerfiles.Dockerfile) -> None:
+    assert image.environment["MAX_FORK_WORKERS"] == "1"
+
+
 def test_code_server_runs_as_the_owner_of_the_workspaces_and_cannot_become_root() -> None:
     assert CODER_IMAGE.last("USER") == SERVICE_IMAGE.last("USER")
     assert "rm -f /etc/sudoers.d/nopasswd" in CODER_IMAGE.text

@@ -98,6 +98,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory, extensions: Path) -> Iterato
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             "COLUMNS": "240",
             "DUCKDB_EXTENSION_DIRECTORY": str(extensions),
+            "MAX_FORK_WORKERS": "1",  # as the editor's terminals have it
             "NO_PROXY": "127.0.0.1",
             "no_proxy": "127.0.0.1",
         }
