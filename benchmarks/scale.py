@@ -70,7 +70,7 @@ def resync(here: world.World) -> list[Row]:
     products = len(here.players.state.products)
     changes = sum(method != "GET" for method in methods)
     files = sum(before[0].get(path) != at for path, at in after[0].items())
-    rows = sum(before[1][table] != held for table, held in after[1].items())
+    tables = [table for table, held in after[1].items() if before[1][table] != held]
     floor = _reads_alone(here, products)
     return [
         Row(
@@ -90,10 +90,10 @@ def resync(here: world.World) -> list[Row]:
         ),
         Row(
             what="  written by it",
-            value=changes + files + rows,
+            value=changes + files + len(tables),
             unit="changes",
             bar=0,
-            note=f"files {files}, tables {rows}, portal {changes}",
+            note=f"files {files}, tables {len(tables)} {' '.join(tables)}, portal {changes}",
         ),
     ]
 

@@ -57,7 +57,9 @@ class World:
         self.environment = {
             **stage.environment(made, s3),
             "PROV_DATABASE_URL": database_url,
-            "PROV_RESYNC_SECONDS": _NEVER,  # but for those that are asked for
+            # What comes by itself would be in the figures; resyncs are asked for.
+            "PROV_RESYNC_SECONDS": _NEVER,
+            "PROV_PORTS_SECONDS": "0",
             "PYTHONPATH": str(
                 Path(assembly.__file__).parents[1]
             ),  # what is measured is what lies here

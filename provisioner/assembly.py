@@ -202,6 +202,7 @@ def assemble(
             queue=queue,
             flags=kept.flags,
             metrics=metrics,
+            at_once=settings.workers,
         ),
         template=template,
     )

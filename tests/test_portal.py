@@ -12,7 +12,7 @@ import pytest
 
 from provisioner import errors, model, ports
 from provisioner.demo.portal import FakePortal, RunningPortal
-from provisioner.portal import HttpPortal
+from provisioner.portal import HttpPortal, client
 from tests import recorded_portal
 from tests.recorded_portal import RecordedPortal, row
 
@@ -762,8 +762,27 @@ def test_who_reads_a_product_while_the_service_ends_is_told_that_the_portal_is_a
         portal.view(KEY)
 
 
+def test_a_list_of_thousands_keeps_what_is_read_of_it_alone() -> None:
+    entry = a_product_page(usage="long", tags=[{"id": A_PRODUCT, "value": "long"}])
+    script = Scripted((200, json.dumps({"data_products": [entry], "more": "long"}).encode()))
+    kept = frozenset({"data_products", "id", "domain", "name"})
+    caller = client.PortalClient(
+        base_url="http://portal.test",
+        access=client.Access(),
+        transport=httpx.MockTransport(script),
+        timeout_seconds=1,
+        attempts=1,
+        sleep=lambda seconds: None,
+        clock=lambda: 0.0,
+    )
+    body = caller.call(client.Call(method="GET", route="/products", keep=kept)).body
+    domain = {"id": FOREIGN, "name": "Commercial"}
+    read = {"id": A_PRODUCT, "name": "Sales", "domain": domain}
+    assert body == {"data_products": [read]}
+
+
 def test_an_endless_answer_is_cut_off() -> None:
-    script = Scripted((200, b"[" * (17 * 1024 * 1024)))
+    script = Scripted((200, b"[" * (65 * 1024 * 1024)))
     with pytest.raises(errors.PortalUnavailable, match="does not end"):
         a_portal(script).products()
 

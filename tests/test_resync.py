@@ -17,7 +17,7 @@ from tests import memory_portal, memory_store, memory_world
 class World:
     """A portal with products that are all in order, and the resync that looks at them."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, *, at_once: int = 1) -> None:
         self.clock = memory_store.SettableClock(b.NOW)
         self.store = memory_store.MemoryStore(clock=self.clock)
         views = [
@@ -36,6 +36,7 @@ class World:
             queue=self.store.queue,
             flags=self.store.flags,
             metrics=self.metrics,
+            at_once=at_once,
             sleep=self.wait,
         )
 
@@ -333,6 +334,22 @@ def test_a_resync_that_would_have_to_wait_long_ends_and_releases_nothing() -> No
         world.resync.run()
     assert world.queued() == set()
     assert world.waits == []
+
+
+def test_products_are_compared_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World(6, at_once=3)
+    changed = sorted(world.portal.views)[4]
+    world.portal.change(changed, name="Other")
+    desired, together = world.desired, threading.Barrier(3, timeout=20)
+
+    def meeting(key: model.Key, listed: Mapping[str, model.Product] | None = None) -> model.Desired:
+        if listed is not None:
+            together.wait()
+        return desired(key, listed)
+
+    monkeypatch.setattr(world, "desired", meeting)
+    assert world.resync.run().queued == 1
+    assert world.queued() == {changed}
 
 
 def test_a_confirmation_outlives_a_resync_that_fails() -> None:

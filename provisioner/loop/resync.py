@@ -8,7 +8,9 @@ back empty releases nothing, and neither does one that would release too much at
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -62,8 +64,10 @@ class Resync:
         queue: ports.Workqueue,
         flags: ports.Flags,
         metrics: telemetry.Metrics,
+        at_once: int = 1,
         sleep: Callable[[float], object] | None = None,
     ) -> None:
+        self._at_once = at_once
         self._stopping = threading.Event()
         self._sleep = sleep or self._stopping.wait
         self._portal = portal
@@ -129,11 +133,29 @@ class Resync:
         known: Mapping[model.Key, str],
         pages: Mapping[str, model.Product],
     ) -> int:
-        """Queue what differs; also what was found until the portal failed. Return how many."""
+        """Queue what differs; also what was found until the portal failed. Return how many.
+
+        Several products are compared side by side: a portal that is far away is waited for by
+        all of them together, and one that is near computes while we do.
+        """
         found: list[model.Key] = []
+        asked: deque[tuple[model.Key, Future[bool]]] = deque()
+
+        def hear() -> None:
+            key, answer = asked.popleft()
+            if answer.result():
+                found.append(key)
+
+        threads = ThreadPoolExecutor(self._at_once, thread_name_prefix="resync")
         try:
-            found.extend(key for key in keys if self._patiently(key, known, pages))
+            for key in keys:
+                asked.append((key, threads.submit(self._patiently, key, known, pages)))
+                if len(asked) > self._at_once:
+                    hear()
+            while asked:
+                hear()
         finally:
+            threads.shutdown(cancel_futures=True)
             self._queue.touch(found, model.Priority.RESYNC)
         return len(found)
 

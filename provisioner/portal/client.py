@@ -8,6 +8,7 @@ read up to a limit. Of a failure only method, route and status are told, never a
 
 from __future__ import annotations
 
+import functools
 import json
 import time
 from collections.abc import Callable, Generator, Mapping
@@ -21,7 +22,8 @@ import tenacity
 from provisioner import errors
 from provisioner.portal import pacing
 
-_LONGEST_ANSWER = 16 * 1024 * 1024
+_LONGEST_ANSWER = 64 * 1024 * 1024
+"""Ten thousand products in a list take some 10 MB, more where descriptions are long."""
 _LONGEST_ANSWER_SECONDS = 60.0
 _LONGEST_DELAY_SECONDS = 3600.0
 _BUSY = frozenset({429, 502, 503, 504})
@@ -77,6 +79,8 @@ class Call:
     accept: frozenset[int] = frozenset()
     """Statuses besides 2xx that are answers, not failures."""
     repeatable: bool = True
+    keep: frozenset[str] | None = None
+    """Names to keep of the objects in an answer: of thousands the rest would cost memory."""
 
     @property
     def path(self) -> str:
@@ -165,7 +169,7 @@ class PortalClient:
             self._pacing.asked(_retry_after(response) or asked)
         return _judge(call, response, raw)
 
-    def _spelled(self, call: Call) -> tuple[httpx.Response, bytes]:
+    def _spelled(self, call: Call) -> tuple[httpx.Response, bytearray]:
         """Send a call in the spelling that this portal wants."""
         slashed = self._slashed.get((call.method, call.route), False)
         response, raw = self._send(call, slashed=slashed)
@@ -176,7 +180,7 @@ class PortalClient:
                 self._slashed[call.method, call.route] = slashed
         return response, raw
 
-    def _send(self, call: Call, *, slashed: bool) -> tuple[httpx.Response, bytes]:
+    def _send(self, call: Call, *, slashed: bool) -> tuple[httpx.Response, bytearray]:
         path = f"{call.path}/" if slashed else call.path
         try:
             with self._client.stream(call.method, path, **_content(call)) as response:
@@ -207,14 +211,14 @@ def _content(call: Call) -> dict[str, Any]:
     return {"content": content, "headers": {"content-type": "application/json"}}
 
 
-def _read(call: Call, response: httpx.Response) -> bytes:
+def _read(call: Call, response: httpx.Response) -> bytearray:
     received = bytearray()
     until = time.monotonic() + _LONGEST_ANSWER_SECONDS
     for chunk in response.iter_bytes():
         received += chunk
         if len(received) > _LONGEST_ANSWER or time.monotonic() > until:
             raise errors.PortalUnavailable("the portal's answer does not end", **_told(call))
-    return bytes(received)
+    return received
 
 
 def _changes_only_the_slash(call: Call, slashed: bool, response: httpx.Response) -> bool:
@@ -228,7 +232,7 @@ def _changes_only_the_slash(call: Call, slashed: bool, response: httpx.Response)
     return aim.host == sent.host and aim.path.endswith(other)
 
 
-def _doubts_proof(call: Call, response: httpx.Response, raw: bytes) -> bool:
+def _doubts_proof(call: Call, response: httpx.Response, raw: bytearray) -> bool:
     """Tell whether an answer may mean that the proof is no longer good.
 
     Portals say 401, or 403 with this detail where another 403 is about rights; some fail with 500
@@ -240,13 +244,13 @@ def _doubts_proof(call: Call, response: httpx.Response, raw: bytes) -> bool:
     return response.status_code == 401 or (response.status_code == 500 and call.method == "GET")
 
 
-def _judge(call: Call, response: httpx.Response, raw: bytes) -> Answer:
+def _judge(call: Call, response: httpx.Response, raw: bytearray) -> Answer:
     """Turn a response into an answer, or raise what it means."""
     status = response.status_code
     told = {**_told(call), "status": status}
     if response.is_redirect:
         raise errors.PortalUnavailable("the portal redirects elsewhere", **told)
-    readable, body = _parse(raw)
+    readable, body = _parse(raw, call.keep if response.is_success else None)
     if response.is_success:
         if not readable:
             raise errors.PortalUnavailable("the portal's answer is not JSON", **told)
@@ -261,13 +265,19 @@ def _judge(call: Call, response: httpx.Response, raw: bytes) -> Answer:
     raise _failure(call, response, told, detail)
 
 
-def _parse(raw: bytes) -> tuple[bool, object]:
+def _parse(raw: bytearray, keep: frozenset[str] | None = None) -> tuple[bool, object]:
+    """Parse JSON; of objects only the names to `keep`, all of them where that is None."""
     if not raw:
         return True, None
+    hook = None if keep is None else functools.partial(_kept, keep)
     try:
-        return True, json.loads(raw)
+        return True, json.loads(raw, object_pairs_hook=hook)
     except (ValueError, RecursionError):
         return False, None
+
+
+def _kept(keep: frozenset[str], pairs: list[tuple[str, object]]) -> dict[str, object]:
+    return {name: value for name, value in pairs if name in keep}
 
 
 def _failure(

@@ -53,8 +53,10 @@ class LegacyApi:
 
     def products(self) -> tuple[model.Product, ...]:
         """List every data product, by namespace."""
-        return self._questions.get(
-            _PRODUCTS, lambda body: wire.products(fields.bare_list(body, "data_products"))
+        return self._questions.listed(
+            _PRODUCTS,
+            lambda body: wire.products(fields.bare_list(body, wire.PRODUCTS)),
+            wire.LISTED,
         )
 
     def view(

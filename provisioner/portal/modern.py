@@ -49,12 +49,12 @@ class ModernApi:
 
     def products(self) -> tuple[model.Product, ...]:
         """List every data product, by namespace."""
-        return self._questions.get(_PRODUCTS, wire.products)
+        return self._questions.listed(_PRODUCTS, wire.products, wire.LISTED)
 
     def explorations(self) -> tuple[model.Product, ...]:
         """List every exploration, by namespace; empty where this portal knows none."""
         try:
-            return self._questions.get(_EXPLORATIONS, wire.explorations)
+            return self._questions.listed(_EXPLORATIONS, wire.explorations, wire.LISTED)
         except client.NoSuchRoute:
             return ()
 

@@ -55,6 +55,12 @@ class Questions:
         """Read what must be there."""
         return parsed(route, parse, self.ask(route, (), **ids).body)
 
+    def listed(self, route: str, parse: Callable[[object], _T], keep: frozenset[str]) -> _T:
+        """Read a list that may be long: of its objects only the names to `keep`."""
+        return parsed(
+            route, parse, self._client.call(client.Call(method="GET", route=route, keep=keep)).body
+        )
+
     def find(self, route: str, parse: Callable[[object], _T], **ids: str) -> _T | None:
         """Like `get`, but None where the portal says that there is no such thing."""
         answer = self.ask(route, {404}, **ids)

@@ -16,6 +16,12 @@ from provisioner import model
 from provisioner.portal import assets as portal_assets
 from provisioner.portal import fields as portal_fields
 
+PRODUCTS, EXPLORATIONS = "data_products", "explorations"
+LISTED = frozenset(
+    {PRODUCTS, EXPLORATIONS}
+    | {"id", "namespace", "name", "status", "description", "domain", "lifecycle", "finalizers"}
+)
+"""All that is read of a list of products or explorations."""
 _APPROVED = model.LinkStatus.APPROVED.value
 
 
@@ -30,7 +36,7 @@ class LinkedPort:
 
 def products(body: object) -> tuple[model.Product, ...]:
     """Read the list of all data products, by namespace."""
-    return _listed(product(entry) for entry in portal_fields.entries(body, "data_products"))
+    return _listed(product(entry) for entry in portal_fields.entries(body, PRODUCTS))
 
 
 def _listed(read: Iterable[model.Product]) -> tuple[model.Product, ...]:
@@ -57,7 +63,7 @@ def product(body: object) -> model.Product:
 
 def explorations(body: object) -> tuple[model.Product, ...]:
     """Read the list of all explorations, by namespace."""
-    return _listed(exploration(entry) for entry in portal_fields.entries(body, "explorations"))
+    return _listed(exploration(entry) for entry in portal_fields.entries(body, EXPLORATIONS))
 
 
 def exploration(body: object) -> model.Product:
