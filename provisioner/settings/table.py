@@ -250,7 +250,10 @@ SETTINGS: tuple[Setting, ...] = (
         secret=True,
     ),
     Setting(
-        "PROV_WORKERS", types.whole(1, 64), "products reconciled at the same time", default="4"
+        "PROV_WORKERS",
+        types.whole(1, 64),
+        "products reconciled at the same time, and as many compared by a resync",
+        default="4",
     ),
     Setting(
         "PROV_RESYNC_SECONDS",

@@ -311,7 +311,7 @@ def test_it_ends_in_the_middle_of_a_resync_long_before_the_grace_period(stand: S
             "the resync",
         )
         process.send_signal(signal.SIGTERM)
-        assert process.wait(8) == 0
+        assert process.wait(20) == 0
     assert "resync left in the middle" in stand.log.read_text()
 
 
