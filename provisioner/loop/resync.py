@@ -83,7 +83,7 @@ class Resync:
         Raise `Stopping` where `stop` was called; what was found until then is queued.
         """
         try:
-            report = self._run()
+            report = self._compare()
         except errors.Stopping:
             self._metrics.resyncs.labels("stopped").inc()
             _log.info("resync left in the middle: the service ends")
@@ -100,16 +100,6 @@ class Resync:
         """Leave a resync that is under way, from any thread, and begin no other."""
         self._stopping.set()
 
-    def _run(self) -> Report:
-        confirmed = self._flags.get(CONFIRMED)
-        try:
-            return self._compare()
-        except errors.ReconcileError:
-            # It may be used up by now, and nothing was released: a person is not asked twice.
-            if confirmed is not None:
-                self._flags.put(CONFIRMED, confirmed)
-            raise
-
     def _compare(self) -> Report:
         known = self._digests.digests()  # first: what is made meanwhile has not vanished
         pages = {each.id: each for each in self._portal.products()}
@@ -119,12 +109,18 @@ class Resync:
         going = {key for key in known if key.kind is model.Kind.PRODUCT and _leaves(key, products)}
         emptied = bool(going) and not products
         going |= self._leaving_explorations(known, explorations)
-        guarded = not self._may_release(len(going), len(known), empty=emptied)
+        confirmed = self._flags.get(CONFIRMED) is not None
+        guarded = not (confirmed or self._is_harmless(len(going), len(known), empty=emptied))
+        self._tell(guarded=guarded, going=len(going), known=len(known))
         staying = (key for key in sorted(listed) if key not in going)
         queued = self._queue_others(staying, known, pages)
         leaving = [] if guarded else sorted(going)  # each is confirmed by its own GET
         self._queue.touch(leaving, model.Priority.RESYNC)
         queued += len(leaving)
+        if confirmed:
+            # Good for one resync that ends well, needed or not: it was not meant for what
+            # vanishes next year, and a person is not asked twice because the portal failed.
+            self._flags.put(CONFIRMED, None)
         return Report(listed=len(listed), queued=queued, vanished=len(going), guarded=guarded)
 
     def _queue_others(
@@ -234,20 +230,16 @@ class Resync:
             _log.exception("unexpected error while comparing", key=str(key))
             return True
 
-    def _may_release(self, going: int, known: int, *, empty: bool) -> bool:
-        """Tell whether that many products may go; the guard is lifted once, by a person."""
-        confirmed = self._flags.get(CONFIRMED) is not None
-        if confirmed:
-            # Good for this once, needed or not: it was not meant for what vanishes next year.
-            self._flags.put(CONFIRMED, None)
-        too_many = going > max(_ALWAYS_ALLOWED, known * _ALLOWED_SHARE)
-        if confirmed or not (going and (too_many or empty)):
-            self._set_flag(MASS_DELETION, None)
-            return True
-        message = f"{going} of {known} products would be released"
+    def _is_harmless(self, going: int, known: int, *, empty: bool) -> bool:
+        """Tell whether that many products may go without a person's word."""
+        return not (going and (empty or going > max(_ALWAYS_ALLOWED, known * _ALLOWED_SHARE)))
+
+    def _tell(self, *, guarded: bool, going: int, known: int) -> None:
+        """Say whether releases are held back, for those who look and for single reconciles."""
+        message = f"{going} of {known} products would be released" if guarded else None
         self._set_flag(MASS_DELETION, message)
-        _log.error("mass deletion held back: confirm it with provisioner resync", would=going)
-        return False
+        if guarded:
+            _log.error("mass deletion held back: confirm it with provisioner resync", would=going)
 
     def _set_flag(self, name: str, value: str | None) -> None:
         if self._flags.get(name) != value:
