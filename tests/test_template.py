@@ -264,6 +264,27 @@ def test_the_dev_container_installs_what_its_choices_need_each_from_its_place() 
         assert ("needs Java 17" in files["README.md"]) == (engine == "spark")
 
 
+def test_models_are_loaded_in_one_process_wherever_the_template_starts_sqlmesh(
+    tmp_path: Path,
+) -> None:
+    workspace = render(tmp_path, "single")
+    settings = json.loads((workspace / ".vscode/settings.json").read_text())
+    container = json.loads((workspace / ".devcontainer/devcontainer.json").read_text())
+    assert settings["terminal.integrated.env.linux"]["MAX_FORK_WORKERS"] == "1"
+    assert container["containerEnv"]["MAX_FORK_WORKERS"] == "1"
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for name in ("sqlmesh", "python"):
+        (tools / name).write_text('#!/bin/sh\necho "$MAX_FORK_WORKERS"\n')
+        (tools / name).chmod(0o755)
+    for chosen, counted in (({}, "1"), ({"MAX_FORK_WORKERS": "8"}, "8")):
+        environ = {"PATH": f"{tools}:/usr/bin:/bin", **chosen}
+        done = subprocess.run(
+            ["sh", "run.sh"], cwd=workspace, env=environ, check=True, capture_output=True, text=True
+        )
+        assert done.stdout.split() == [counted, counted]
+
+
 def test_the_dev_container_is_found_where_env_says_that_the_workspace_is(tmp_path: Path) -> None:
     workspace = render(tmp_path, "contained")
     container = json.loads((workspace / ".devcontainer/devcontainer.json").read_text())
